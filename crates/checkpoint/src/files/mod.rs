@@ -1,0 +1,115 @@
+//! Descriptors, and the open file descriptions behind them.
+//!
+//! An open file description exists once in the image however many descriptors, tasks or messages hold it,
+//! and is opened once at restore.
+//! Dump looks at the real object: `pidfd_getfd` gives the tracer a descriptor of the same description.
+//! Restore opens every description in the tracer, by a thread that has joined the container's namespaces,
+//! and hands them to the tasks over a unix socket; no file is opened by injected code.
+
+use crate::program::TargetFd;
+use serde::{Deserialize, Serialize};
+
+/// Names an open file description within an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct FileId(pub u32);
+
+/// One entry of a descriptor table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Descriptor {
+    /// Its number.
+    pub fd: TargetFd,
+    /// The description it refers to.
+    pub file: FileId,
+    /// `FD_CLOEXEC`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cloexec: bool,
+}
+
+use std::collections::BTreeMap;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+/// What dump knows of one open file description before it asks the resource's own module.
+pub struct Probe<'a> {
+    /// A task that holds it, as the host counts pids.
+    pub pid: i32,
+    /// Its number in that task's table.
+    pub target_fd: TargetFd,
+    /// A descriptor of ours of the same description (`pidfd_getfd`).
+    pub fd: BorrowedFd<'a>,
+    /// `readlink /proc/PID/fd/N`.
+    pub link: &'a str,
+    /// `/proc/PID/fdinfo/N`.
+    pub fdinfo: &'a str,
+    /// `fstat` of it.
+    pub stat: libc::stat,
+    /// `F_GETFL`.
+    pub flags: i32,
+}
+
+/// Something that can't be saved: what it is, why, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Blocker {
+    /// The task that holds it, as the container counts pids; 0 when it is nobody's.
+    pub pid: i32,
+    /// The descriptor, path or mount: "fd 7 (anon_inode:[io_uring])".
+    pub what: String,
+    /// Why it can't be saved.
+    pub why: String,
+    /// The flag to give or the thing to do.
+    pub remedy: String,
+}
+
+/// What the caller allows a dump to do with files.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct FileOptions {
+    /// Save established TCP connections.
+    pub tcp_established: bool,
+    /// Leave out connections that wait to be accepted.
+    pub tcp_skip_in_flight: bool,
+    /// Let unix sockets have peers outside the container.
+    pub ext_unix_sk: bool,
+    /// Save file locks.
+    pub file_locks: bool,
+    /// Let the terminal belong to someone outside the container.
+    pub shell_job: bool,
+}
+
+/// A file that was given to the container from outside (its stdio) and is given anew at restore.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct External {
+    /// The name both sides know it by: `stdio:0`.
+    pub name: String,
+    /// `readlink /proc/INIT/fd/N` when the container was made.
+    pub link: String,
+    /// `st_dev` and `st_ino` then.
+    pub dev: u64,
+    /// See `dev`.
+    pub ino: u64,
+}
+
+/// Where the resources' modules put and find what they need at dump.
+pub struct DumpEnv<'a> {
+    /// The container's first task, as the host counts pids.
+    pub init: i32,
+    /// What the caller allows.
+    pub options: &'a FileOptions,
+    /// Files that come from outside.
+    pub externals: &'a [External],
+    /// Where contents go.
+    pub blobs: &'a mut crate::image::blob::Writer,
+    /// Everything found so far that can't be saved.
+    pub blockers: &'a mut Vec<Blocker>,
+    /// Preflight: look, report blockers, copy no contents, change nothing.
+    pub check_only: bool,
+}
+
+/// What the resources' modules need at restore.
+pub struct RestoreEnv<'a> {
+    /// The held process that becomes the container's first task, as the host counts pids.
+    pub init: i32,
+    /// Contents.
+    pub blobs: &'a crate::image::blob::Reader,
+    /// The new files for the names in [`External::name`].
+    pub externals: &'a BTreeMap<String, OwnedFd>,
+}

@@ -1,0 +1,3 @@
+//! The image: a flat directory of plain files.
+
+pub mod blob;

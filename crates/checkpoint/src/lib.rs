@@ -1,0 +1,12 @@
+//! The checkpoint engine: a debugger that saves and builds processes.
+//!
+//! It knows nothing of OCI: dump takes a process tree and writes an image,
+//! restore takes an image and one held process and makes that process the tree's root.
+#![forbid(unsafe_code)]
+
+pub mod error;
+pub mod files;
+pub mod image;
+pub mod program;
+
+pub use error::{Error, Kind, Result};

@@ -1,0 +1,13 @@
+//! The system calls that rustix and nix lack, behind safe functions.
+//!
+//! This is the only crate of the workspace that contains unsafe code.
+//! It knows nothing of containers or images: each module wraps one family of kernel interfaces,
+//! turns an errno into an [`Error`] that prints as the call it was, and does nothing else.
+
+#![deny(unsafe_op_in_unsafe_fn)]
+#![deny(clippy::undocumented_unsafe_blocks)]
+
+pub mod chain;
+pub mod error;
+
+pub use error::{CallExt, Errno, Error, Result};
