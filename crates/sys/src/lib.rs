@@ -9,5 +9,10 @@
 
 pub mod chain;
 pub mod error;
+pub mod interp;
+pub mod pagemap;
+pub mod procmem;
+pub mod ptrace;
+pub mod regs;
 
 pub use error::{CallExt, Errno, Error, Result};
