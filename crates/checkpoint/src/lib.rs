@@ -8,5 +8,6 @@ pub mod error;
 pub mod files;
 pub mod image;
 pub mod program;
+pub mod tracee;
 
 pub use error::{Error, Kind, Result};

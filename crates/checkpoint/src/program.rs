@@ -126,8 +126,6 @@ pub struct Call {
     pub args: Vec<Arg>,
     /// An errno does not stop the program.
     pub may_fail: bool,
-    /// Where the result is 0 (a new task), that task goes on at the zone's child program.
-    pub fork: bool,
 }
 
 /// A list of calls with the data they point to.
@@ -146,12 +144,12 @@ impl Program {
 
     /// Adds a call that stops the program if it fails.
     pub fn call<const N: usize>(&mut self, nr: i64, args: [Arg; N]) -> CallRef {
-        self.push(Call { nr, args: args.to_vec(), may_fail: false, fork: false })
+        self.push(Call { nr, args: args.to_vec(), may_fail: false })
     }
 
     /// Adds a call whose failure is only recorded.
     pub fn try_call<const N: usize>(&mut self, nr: i64, args: [Arg; N]) -> CallRef {
-        self.push(Call { nr, args: args.to_vec(), may_fail: true, fork: false })
+        self.push(Call { nr, args: args.to_vec(), may_fail: true })
     }
 
     /// Adds any call.
@@ -205,5 +203,163 @@ impl Program {
     /// Whether there is nothing to run.
     pub fn is_empty(&self) -> bool {
         self.calls.is_empty()
+    }
+}
+
+impl fmt::Display for Program {
+    /// One line a call, as strace prints it: data as `*offset:length`, earlier results as `$index`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, call) in self.calls.iter().enumerate() {
+            write!(f, "{i}: {}(", call_name(call.nr))?;
+            for (j, arg) in call.args.iter().enumerate() {
+                let comma = if j == 0 { "" } else { ", " };
+                match arg {
+                    Arg::Value(v) if (*v as i64) < 0 => write!(f, "{comma}{}", *v as i64)?,
+                    Arg::Value(v) if *v > 0xffff => write!(f, "{comma}{v:#x}")?,
+                    Arg::Value(v) => write!(f, "{comma}{v}")?,
+                    Arg::Data(d) => write!(f, "{comma}&{}:{}", d.offset, d.len)?,
+                    Arg::Result(CallRef(c)) => write!(f, "{comma}${c}")?,
+                    Arg::Load(d) => write!(f, "{comma}*{}", d.offset)?,
+                }
+            }
+            writeln!(f, "){}", if call.may_fail { " ?" } else { "" })?;
+        }
+        Ok(())
+    }
+}
+
+/// The name of a system call that programs make.
+pub fn call_name(nr: i64) -> &'static str {
+    match nr {
+        libc::SYS_accept => "accept",
+        libc::SYS_arch_prctl => "arch_prctl",
+        libc::SYS_brk => "brk",
+        libc::SYS_capset => "capset",
+        libc::SYS_chdir => "chdir",
+        libc::SYS_chroot => "chroot",
+        libc::SYS_clone3 => "clone3",
+        libc::SYS_close => "close",
+        libc::SYS_close_range => "close_range",
+        libc::SYS_connect => "connect",
+        libc::SYS_dup2 => "dup2",
+        libc::SYS_dup3 => "dup3",
+        libc::SYS_epoll_ctl => "epoll_ctl",
+        libc::SYS_exit => "exit",
+        libc::SYS_exit_group => "exit_group",
+        libc::SYS_fchdir => "fchdir",
+        libc::SYS_fchmod => "fchmod",
+        libc::SYS_fcntl => "fcntl",
+        libc::SYS_fchown => "fchown",
+        libc::SYS_flock => "flock",
+        libc::SYS_fstat => "fstat",
+        libc::SYS_futex => "futex",
+        libc::SYS_getitimer => "getitimer",
+        libc::SYS_getpid => "getpid",
+        libc::SYS_getppid => "getppid",
+        libc::SYS_gettid => "gettid",
+        libc::SYS_getrlimit => "getrlimit",
+        libc::SYS_ioctl => "ioctl",
+        libc::SYS_ioprio_set => "ioprio_set",
+        libc::SYS_io_setup => "io_setup",
+        libc::SYS_kill => "kill",
+        libc::SYS_listen => "listen",
+        libc::SYS_lseek => "lseek",
+        libc::SYS_madvise => "madvise",
+        libc::SYS_mbind => "mbind",
+        libc::SYS_membarrier => "membarrier",
+        libc::SYS_mlock => "mlock",
+        libc::SYS_mlock2 => "mlock2",
+        libc::SYS_mlockall => "mlockall",
+        libc::SYS_mmap => "mmap",
+        libc::SYS_mprotect => "mprotect",
+        libc::SYS_mremap => "mremap",
+        libc::SYS_mseal => "mseal",
+        libc::SYS_munlock => "munlock",
+        libc::SYS_munmap => "munmap",
+        libc::SYS_nanosleep => "nanosleep",
+        libc::SYS_open => "open",
+        libc::SYS_openat => "openat",
+        libc::SYS_personality => "personality",
+        libc::SYS_pidfd_getfd => "pidfd_getfd",
+        libc::SYS_pidfd_open => "pidfd_open",
+        libc::SYS_pkey_alloc => "pkey_alloc",
+        libc::SYS_pkey_free => "pkey_free",
+        libc::SYS_pkey_mprotect => "pkey_mprotect",
+        libc::SYS_prctl => "prctl",
+        libc::SYS_prlimit64 => "prlimit64",
+        libc::SYS_read => "read",
+        libc::SYS_recvfrom => "recvfrom",
+        libc::SYS_recvmsg => "recvmsg",
+        libc::SYS_rseq => "rseq",
+        libc::SYS_rt_sigaction => "rt_sigaction",
+        libc::SYS_rt_sigprocmask => "rt_sigprocmask",
+        libc::SYS_rt_sigqueueinfo => "rt_sigqueueinfo",
+        libc::SYS_rt_tgsigqueueinfo => "rt_tgsigqueueinfo",
+        libc::SYS_sched_get_priority_max => "sched_get_priority_max",
+        libc::SYS_sched_getattr => "sched_getattr",
+        libc::SYS_sched_setaffinity => "sched_setaffinity",
+        libc::SYS_sched_setattr => "sched_setattr",
+        libc::SYS_sched_setscheduler => "sched_setscheduler",
+        libc::SYS_seccomp => "seccomp",
+        libc::SYS_semop => "semop",
+        libc::SYS_sendmsg => "sendmsg",
+        libc::SYS_sendto => "sendto",
+        libc::SYS_setfsgid => "setfsgid",
+        libc::SYS_setfsuid => "setfsuid",
+        libc::SYS_setgid => "setgid",
+        libc::SYS_setgroups => "setgroups",
+        libc::SYS_set_mempolicy => "set_mempolicy",
+        libc::SYS_setitimer => "setitimer",
+        libc::SYS_setns => "setns",
+        libc::SYS_setpgid => "setpgid",
+        libc::SYS_setpriority => "setpriority",
+        libc::SYS_setregid => "setregid",
+        libc::SYS_setresgid => "setresgid",
+        libc::SYS_setresuid => "setresuid",
+        libc::SYS_setreuid => "setreuid",
+        libc::SYS_set_robust_list => "set_robust_list",
+        libc::SYS_setsid => "setsid",
+        libc::SYS_setsockopt => "setsockopt",
+        libc::SYS_set_tid_address => "set_tid_address",
+        libc::SYS_setuid => "setuid",
+        libc::SYS_shmat => "shmat",
+        libc::SYS_shmdt => "shmdt",
+        libc::SYS_sigaltstack => "sigaltstack",
+        libc::SYS_socket => "socket",
+        libc::SYS_socketpair => "socketpair",
+        libc::SYS_sync => "sync",
+        libc::SYS_tgkill => "tgkill",
+        libc::SYS_timer_create => "timer_create",
+        libc::SYS_timer_delete => "timer_delete",
+        libc::SYS_timer_getoverrun => "timer_getoverrun",
+        libc::SYS_timer_gettime => "timer_gettime",
+        libc::SYS_timer_settime => "timer_settime",
+        libc::SYS_umask => "umask",
+        libc::SYS_unshare => "unshare",
+        libc::SYS_vfork => "vfork",
+        libc::SYS_wait4 => "wait4",
+        libc::SYS_waitid => "waitid",
+        libc::SYS_write => "write",
+        libc::SYS_writev => "writev",
+        _ => "syscall",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_prints_as_strace_would() {
+        let mut program = Program::new();
+        let path = program.data(b"/etc/passwd\0");
+        let out = program.reserve(8);
+        let fd = program.call(libc::SYS_openat, [Arg::from(libc::AT_FDCWD), path.into(), 0u64.into()]);
+        program.call(libc::SYS_dup3, [fd.into(), 77u64.into(), 0u64.into()]);
+        program.try_call(libc::SYS_munmap, [Addr(0x7f00_0000_0000).into(), Arg::Load(out)]);
+        assert_eq!(
+            program.to_string(),
+            "0: openat(-100, &0:12, 0)\n1: dup3($0, 77, 0)\n2: munmap(0x7f0000000000, *16) ?\n"
+        );
     }
 }
