@@ -7,6 +7,7 @@
 pub mod error;
 pub mod files;
 pub mod image;
+pub mod procfs;
 pub mod program;
 pub mod tracee;
 
