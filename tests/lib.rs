@@ -1,1 +1,2 @@
 //! Shared pieces of the whole-binary tests.
+#![forbid(unsafe_code)]

@@ -1,3 +1,57 @@
-//! Developer commands: `cargo xtask demo`, `cargo xtask test`.
+//! Developer commands, run as `cargo xtask COMMAND` on a bare Debian machine with cargo and root.
+//!
+//! `demo` shows what rtc does, `test` passes every check there is, `tidy` checks the structure of the source.
+//! They install the Debian packages they need and say so.
+
 #![forbid(unsafe_code)]
-fn main() {}
+
+mod packages;
+mod shell;
+mod suite;
+mod tidy;
+
+use anyhow::{Result, bail};
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: cargo xtask COMMAND
+
+  test          every check: structure, format, lints, documentation, unit tests, real programs, engines in a VM
+  test fast     the same without the VM
+  test vm       the VM alone
+  ci STEP...    only the named steps of the test; without a name, lists them
+  tidy          the structure of the source alone
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match run(&args.iter().map(String::as_str).collect::<Vec<_>>()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(e) => {
+            eprintln!("xtask: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs one command and says whether all went well.
+fn run(args: &[&str]) -> Result<bool> {
+    std::env::set_current_dir(shell::workspace())?;
+    match args {
+        ["test"] => suite::run(|_| true),
+        ["test", "fast"] => suite::run(|step| step.tier == suite::Tier::Host),
+        ["test", "vm"] => suite::run(|step| step.tier == suite::Tier::Vm),
+        ["ci"] => {
+            suite::list();
+            Ok(true)
+        }
+        ["ci", names @ ..] => suite::run_named(names),
+        ["tidy"] => tidy::run(),
+        [] | ["help" | "--help" | "-h"] => {
+            print!("{USAGE}");
+            Ok(true)
+        }
+        _ => bail!("unknown command: {}\n{USAGE}", args.join(" ")),
+    }
+}

@@ -1,0 +1,234 @@
+//! `cargo xtask test`: the steps, run one after another, and the sum of what they counted.
+//!
+//! A red step does not stop the others, so one run shows everything that is wrong.
+//! The last line is `N passed, N failed`.
+
+use crate::packages::{self, Need};
+use crate::{shell, tidy};
+use anyhow::{Result, bail};
+use std::time::Instant;
+
+/// Where a step runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tier {
+    /// On this machine.
+    Host,
+    /// In a virtual machine with a plain cgroup v2 hierarchy and container engines.
+    Vm,
+}
+
+/// One step of the test.
+pub(crate) struct Step {
+    /// What `cargo xtask ci` calls it.
+    pub(crate) name: &'static str,
+    what: &'static str,
+    /// Where it runs.
+    pub(crate) tier: Tier,
+    run: fn(&mut Tally) -> Result<bool>,
+}
+
+/// Cheap steps first: a slip is shown within seconds.
+const STEPS: &[Step] = &[
+    Step { name: "tidy", what: "structure of the source", tier: Tier::Host, run: |_| tidy::run() },
+    Step { name: "fmt", what: "format", tier: Tier::Host, run: fmt },
+    Step { name: "clippy", what: "lints", tier: Tier::Host, run: clippy },
+    Step { name: "doc", what: "documentation", tier: Tier::Host, run: doc },
+    Step { name: "unit", what: "unit tests of the workspace", tier: Tier::Host, run: unit },
+    Step { name: "build", what: "the binary as users run it", tier: Tier::Host, run: |_| build().map(|()| true) },
+    Step { name: "zoo", what: "one small program per kernel resource, saved and restored", tier: Tier::Host, run: zoo },
+    Step { name: "programs", what: "real programs, saved and restored", tier: Tier::Host, run: programs },
+    Step { name: "vm", what: "engines in a virtual machine", tier: Tier::Vm, run: vm },
+];
+
+/// The packages whose tests run rtc as a whole; they have steps of their own.
+const WHOLE: [&str; 2] = ["rtc-tests", "rtc-zoo"];
+
+/// What the tests counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Tally {
+    passed: u64,
+    failed: u64,
+}
+
+impl Tally {
+    /// Takes in a line of a test runner's output: cargo's `test result: …`, or a plain `N passed, N failed`.
+    fn read(&mut self, line: &str) {
+        let counts = match line.strip_prefix("test result: ").and_then(|rest| rest.split_once(". ")) {
+            Some((_, counts)) => counts,
+            None => line,
+        };
+        let mut parts = counts.split([',', ';']).map(str::trim);
+        let mut number = |word: &str| parts.next()?.strip_suffix(word)?.trim().parse::<u64>().ok();
+        if let (Some(passed), Some(failed)) = (number("passed"), number("failed")) {
+            self.passed += passed;
+            self.failed += failed;
+        }
+    }
+}
+
+/// Prints the steps.
+pub(crate) fn list() {
+    for step in STEPS {
+        println!("{:10} {}", step.name, step.what);
+    }
+}
+
+/// Runs the named steps.
+pub(crate) fn run_named(names: &[&str]) -> Result<bool> {
+    if let Some(name) = names.iter().find(|name| !STEPS.iter().any(|step| step.name == **name)) {
+        bail!("no step is called {name}; `cargo xtask ci` lists them");
+    }
+    run(|step| names.contains(&step.name))
+}
+
+/// Runs the chosen steps and says whether all of them passed.
+pub(crate) fn run(chosen: impl Fn(&Step) -> bool) -> Result<bool> {
+    let mut total = Tally::default();
+    let mut red = Vec::new();
+    let mut lines = Vec::new();
+    for step in STEPS.iter().filter(|step| chosen(step)) {
+        shell::heading(&format!("{}: {}", step.name, step.what));
+        let start = Instant::now();
+        let mut tally = Tally::default();
+        let good = (step.run)(&mut tally).unwrap_or_else(|e| {
+            println!("{}: {e:#}", step.name);
+            false
+        });
+        // A step that counts nothing is one test; one that fails without a count has failed once.
+        if tally == Tally::default() {
+            tally.passed = u64::from(good);
+        }
+        if !good {
+            tally.failed = tally.failed.max(1);
+            red.push(step.name);
+        }
+        total.passed += tally.passed;
+        total.failed += tally.failed;
+        let seconds = start.elapsed().as_secs_f64();
+        lines.push(format!("{:10} {:4} passed {:4} failed {seconds:8.1} s", step.name, tally.passed, tally.failed));
+    }
+    shell::heading("summary");
+    println!("{}", lines.join("\n"));
+    if !red.is_empty() {
+        println!("red: {}", red.join(" "));
+    }
+    println!("{} passed, {} failed", total.passed, total.failed);
+    Ok(red.is_empty())
+}
+
+/// What every build needs besides cargo, and what the lints need where cargo is Debian's.
+fn toolchain() -> Result<()> {
+    let mut needs = vec![
+        Need { package: "gcc", provides: "cc" },
+        Need { package: "libc6-dev", provides: "/usr/lib/x86_64-linux-gnu/libc.a" },
+    ];
+    if !is_rustup() {
+        needs.push(Need { package: "rustfmt", provides: "rustfmt" });
+        needs.push(Need { package: "rust-clippy", provides: "cargo-clippy" });
+    }
+    packages::ensure(&needs)
+}
+
+/// Whether cargo comes from rustup, which brings formatter and lints itself.
+fn is_rustup() -> bool {
+    std::env::var_os("RUSTUP_TOOLCHAIN").is_some()
+}
+
+fn fmt(_: &mut Tally) -> Result<bool> {
+    toolchain()?;
+    shell::run(shell::cargo().args(["fmt", "--all", "--check"])).map(|()| true)
+}
+
+fn clippy(_: &mut Tally) -> Result<bool> {
+    toolchain()?;
+    let mut command = shell::cargo();
+    command.args(["clippy", "--quiet", "--workspace", "--all-targets", "--", "--deny", "warnings"]);
+    shell::run(&mut command).map(|()| true)
+}
+
+fn doc(_: &mut Tally) -> Result<bool> {
+    let mut command = shell::cargo();
+    command.args(["doc", "--quiet", "--workspace", "--no-deps", "--document-private-items"]);
+    shell::run(command.env("RUSTDOCFLAGS", "--deny warnings")).map(|()| true)
+}
+
+fn unit(tally: &mut Tally) -> Result<bool> {
+    toolchain()?;
+    let mut command = shell::cargo();
+    command.args(["test", "--quiet", "--no-fail-fast", "--workspace"]);
+    for package in WHOLE {
+        command.args(["--exclude", package]);
+    }
+    shell::run_watched(&mut command, |line| tally.read(line))
+}
+
+/// Builds rtc as it is shipped.
+pub(crate) fn build() -> Result<()> {
+    toolchain()?;
+    shell::run(shell::cargo().args(["build", "--release", "--package", "rtc"]))
+}
+
+fn zoo(tally: &mut Tally) -> Result<bool> {
+    whole("rtc-zoo", tally)
+}
+
+fn programs(tally: &mut Tally) -> Result<bool> {
+    packages::ensure(PROGRAMS)?;
+    whole("rtc-tests", tally)
+}
+
+/// The real programs of the tests, as Debian packages them.
+const PROGRAMS: &[Need] = &[];
+
+/// Runs a package of whole-binary tests.
+/// A test that is marked as not yet passing and passes all the same is an error: the mark must go.
+fn whole(package: &str, tally: &mut Tally) -> Result<bool> {
+    build()?;
+    let rtc = shell::built("release", "rtc");
+    let mut command = shell::cargo();
+    command.args(["test", "--package", package]).env("RTC", &rtc);
+    let good = shell::run_watched(&mut command, |line| tally.read(line))?;
+    let mut early = Vec::new();
+    let mut ignored = shell::cargo();
+    ignored.args(["test", "--quiet", "--package", package, "--", "--ignored", "--format=pretty"]).env("RTC", &rtc);
+    shell::run_watched(ignored.stderr(std::process::Stdio::null()), |line| {
+        if let Some(name) = line.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... ok")) {
+            early.push(name.to_owned());
+        }
+    })?;
+    for name in &early {
+        println!("{name} is marked `not yet` but passes: take the mark away");
+        tally.failed += 1;
+    }
+    Ok(good && early.is_empty())
+}
+
+fn vm(tally: &mut Tally) -> Result<bool> {
+    build()?;
+    let mut command = shell::cargo();
+    command.args(["run", "--quiet", "--package", "rtc-vm", "--", "test", "--rtc"]).arg(shell::built("release", "rtc"));
+    // The VM's own tests print their counts as they go; its last count is the sum.
+    let mut last = String::new();
+    let good = shell::run_watched(&mut command, |line| {
+        if line.contains(" passed, ") {
+            line.clone_into(&mut last);
+        }
+    })?;
+    tally.read(&last);
+    Ok(good)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_read_from_both_forms() {
+        let mut tally = Tally::default();
+        tally.read("test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s");
+        tally.read("test result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s");
+        tally.read("10 passed, 4 failed");
+        tally.read("running 3 tests");
+        assert_eq!(tally, Tally { passed: 15, failed: 5 });
+    }
+}
