@@ -1,6 +1,30 @@
 //! The OCI lifecycle: create, start, kill, delete, exec.
+//!
+//! A container is made by one `clone3` that enters all new namespaces and the cgroup at once; the child is a fork of
+//! the caller, walks a table of named steps ([`init`]) and ends in a [`Payload`]: it executes the configured program,
+//! or holds still so that the caller can turn it into something else (restore).
+//!
+//! The calling process must have one thread when it calls [`create`], [`run`] or [`Container::exec`]: the child goes on
+//! as a copy of it.
+//!
+//! Left out: checkpoint and restore (crate `rtc-checkpoint`), the command line, exit codes of the command.
+//!
+//! Kernel: 5.9 and newer (`close_range`, `clone3` with `CLONE_INTO_CGROUP`); see docs/kernel-features.md for the rest.
 #![forbid(unsafe_code)]
 
+pub mod container;
 pub mod error;
+pub mod exec;
+pub mod host;
+pub mod init;
+pub mod options;
+pub mod seal;
+pub mod state;
 
+pub use container::{Container, parse_signal};
 pub use error::{Error, Kind, Result};
+pub use exec::{ExecOptions, ExecProcess, Executed, Overrides, User};
+pub use host::{CgroupManager, Host};
+pub use init::{create, run};
+pub use options::{CreateOptions, Held, Payload};
+pub use state::{OciState, Status, Stdio};

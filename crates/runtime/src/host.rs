@@ -1,0 +1,107 @@
+//! Where containers are kept on this host, and who makes their cgroups.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::container::Container;
+use crate::error::{Context, Error, Kind, Result};
+use crate::state;
+
+/// Who makes a container's cgroup.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CgroupManager {
+    /// rtc writes to the cgroup2 file system itself.
+    #[default]
+    Cgroupfs,
+    /// systemd makes a scope; `cgroupsPath` is `slice:prefix:name`.
+    Systemd,
+    /// Nobody: the container stays in the caller's cgroup.
+    Disabled,
+}
+
+/// The global settings of a call: what the command line's global flags say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host {
+    /// The directory that holds a directory of state for every container.
+    pub root: PathBuf,
+    /// Who makes the cgroups of containers created now; containers that exist keep theirs.
+    pub cgroup_manager: CgroupManager,
+}
+
+impl Default for Host {
+    fn default() -> Self {
+        Self { root: default_root(), cgroup_manager: CgroupManager::default() }
+    }
+}
+
+impl Host {
+    /// The container named `id`.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] with the sentence "container does not exist", or a state file that can't be read.
+    pub fn load(&self, id: &str) -> Result<Container> {
+        Container::load(self, id)
+    }
+
+    /// All containers, sorted by id. A container that goes while it is being looked at is left out.
+    ///
+    /// # Errors
+    /// The root directory can't be read; a missing one is an error too when `root` was given by the user
+    /// (the caller knows), and so it is always reported.
+    pub fn list(&self) -> Result<Vec<Container>> {
+        let entries = fs::read_dir(&self.root).context(|| format!("read {}", self.root.display()))?;
+        let mut ids = Vec::new();
+        for entry in entries {
+            let entry = entry.context(|| format!("read {}", self.root.display()))?;
+            if let Some(id) = entry.file_name().to_str()
+                && state::check_id(id).is_ok()
+                && entry.file_type().is_ok_and(|kind| kind.is_dir())
+            {
+                ids.push(id.to_owned());
+            }
+        }
+        ids.sort();
+        let mut containers = Vec::with_capacity(ids.len());
+        for id in ids {
+            match self.load(&id) {
+                Ok(container) => containers.push(container),
+                Err(e) if *e.kind() == Kind::NotFound => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(containers)
+    }
+
+    /// The directory of one container's state.
+    pub(crate) fn dir(&self, id: &str) -> PathBuf {
+        self.root.join(id)
+    }
+
+    /// Makes the root directory, 0711 so that a container's user may reach what is below but not list it.
+    pub(crate) fn make_root(&self) -> Result<()> {
+        use std::os::unix::fs::DirBuilderExt;
+        match fs::DirBuilder::new().recursive(true).mode(0o711).create(&self.root) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Err(Error::new(
+                Kind::Invalid,
+                format!("{} is not a directory: name another with --root", self.root.display()),
+            )),
+            other => other.context(|| format!("make {}", self.root.display())),
+        }
+    }
+}
+
+/// `/run/rtc` for root; for others `$XDG_RUNTIME_DIR/rtc`, where the variable is neither unset nor empty.
+///
+/// Root's XDG_RUNTIME_DIR is ignored: podman passes it empty or as /run/user/0, and a container must be found again by
+/// calls that don't have it.
+fn default_root() -> PathBuf {
+    let runtime_dir = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
+    match runtime_dir {
+        Some(dir) if !rustix::process::geteuid().is_root() => Path::new(&dir).join("rtc"),
+        _ => PathBuf::from("/run/rtc"),
+    }
+}
