@@ -4,24 +4,10 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
+pub use crate::cgroup::CgroupManager;
 use crate::container::Container;
 use crate::error::{Context, Error, Kind, Result};
 use crate::state;
-
-/// Who makes a container's cgroup.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum CgroupManager {
-    /// rtc writes to the cgroup2 file system itself.
-    #[default]
-    Cgroupfs,
-    /// systemd makes a scope; `cgroupsPath` is `slice:prefix:name`.
-    Systemd,
-    /// Nobody: the container stays in the caller's cgroup.
-    Disabled,
-}
 
 /// The global settings of a call: what the command line's global flags say.
 #[derive(Clone, Debug, PartialEq, Eq)]

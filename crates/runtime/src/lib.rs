@@ -12,13 +12,16 @@
 //! Kernel: 5.9 and newer (`close_range`, `clone3` with `CLONE_INTO_CGROUP`); see docs/kernel-features.md for the rest.
 #![forbid(unsafe_code)]
 
+pub mod cgroup;
 pub mod container;
 pub mod error;
 pub mod exec;
+pub mod features;
 pub mod host;
 pub mod init;
 pub mod options;
 pub mod seal;
+pub mod seccomp;
 pub mod state;
 
 pub use container::{Container, parse_signal};

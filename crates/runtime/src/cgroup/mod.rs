@@ -1,0 +1,60 @@
+//! Control groups, version 2, by their own file system.
+//!
+//! A [`Placement`] says where a container's cgroup is and who manages it; it is plain data and lives in the state file.
+//! A [`Hierarchy`] is the mounted cgroup2 file system, found in `/proc/self/mountinfo`.
+//! A [`Cgroup`] is a handle on one directory of it: every later step goes through its descriptor, never a path again.
+//!
+//! Works on hybrid hosts too, where cgroup2 is mounted beside version 1 and has few controllers or none:
+//! freezing, killing, events and device rules are core functions of version 2, and a limit whose controller is missing
+//! is an error that names both.
+//!
+//! Left out: version 1 controllers (net_cls, net_prio, kernel memory, real-time scheduling), and for now the systemd
+//! driver, which a [`Placement`] has room for.
+//!
+//! Kernel: cgroup2 with `cgroup.freeze` (5.2), device programs (4.15, atomic replacement 5.6), `cgroup.kill` (5.14, else
+//! signals), `CLONE_INTO_CGROUP` (5.7).
+
+mod control;
+mod create;
+pub mod devices;
+mod events;
+mod freezer;
+mod hierarchy;
+mod limits;
+mod membership;
+mod placement;
+mod remove;
+pub mod stats;
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+pub use events::{Event, Watch};
+pub use hierarchy::Hierarchy;
+pub use placement::{CgroupManager, Placement};
+pub use stats::Stats;
+
+/// A directory of the cgroup2 hierarchy, held open.
+///
+/// The handle stays valid when the cgroup is renamed or its path is covered by a mount; when the cgroup is removed, calls
+/// fail with `ENODEV`.
+#[derive(Debug)]
+pub struct Cgroup {
+    dir: OwnedFd,
+    path: PathBuf,
+}
+
+impl Cgroup {
+    /// The path in the hierarchy, from its root: `/machine/web1`.
+    ///
+    /// For messages and the state file; as in the third field of `/proc/PID/cgroup` when this process sees the root of
+    /// the hierarchy.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The directory, for `CLONE_INTO_CGROUP` (clone3(2), 5.7) and `openat`.
+    pub fn dirfd(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
+    }
+}
