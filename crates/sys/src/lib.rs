@@ -9,10 +9,13 @@
 
 pub mod chain;
 pub mod error;
+pub mod guard;
 pub mod interp;
+pub mod message;
 pub mod pagemap;
 pub mod procmem;
 pub mod ptrace;
 pub mod regs;
+pub mod socket;
 
 pub use error::{CallExt, Errno, Error, Result};
