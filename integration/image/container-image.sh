@@ -1,0 +1,69 @@
+#!/bin/bash
+# Makes an OCI image archive at $2 from files of the root folder $1: busybox with its links, Redis with its libraries.
+#
+# No registry is asked. Podman (`podman load`) and containerd (`ctr image import`) both take the archive.
+# The image is called localhost/rtc-test:latest and runs a shell.
+set -euo pipefail
+
+root=$1
+archive=$2
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+make_layer() {
+    local layer=$work/layer applet
+    mkdir -p "$layer"/{bin,etc,proc,sys,dev,tmp,run,root,data,usr/bin,lib64}
+    chmod 1777 "$layer/tmp"
+    cp "$root/usr/bin/busybox" "$layer/bin/"
+    for applet in $("$root/usr/bin/busybox" --list); do
+        [ "$applet" = busybox ] || ln -s busybox "$layer/bin/$applet"
+    done
+    echo 'root:x:0:0:root:/root:/bin/sh' > "$layer/etc/passwd"
+    echo 'nobody:x:65534:65534:nobody:/:/bin/false' >> "$layer/etc/passwd"
+    printf 'root:x:0:\nnogroup:x:65534:\n' > "$layer/etc/group"
+    local program library
+    for program in redis-server redis-cli; do
+        cp -L "$root/usr/bin/$program" "$layer/usr/bin/"
+        # The dynamic linker of the root folder lists the libraries; nothing in the folder has to be installed here.
+        for library in $(chroot "$root" ldd "/usr/bin/$program" | grep -o '/[^ ]*'); do
+            mkdir -p "$layer$(dirname "$library")"
+            cp -L "$root$library" "$layer$library"
+        done
+    done
+    tar -C "$layer" --sort=name --owner=0 --group=0 --numeric-owner -cf "$work/layer.tar" .
+}
+
+# Adds a file to the image's blobs; prints its digest without "sha256:".
+blob() {
+    local digest
+    digest=$(sha256sum "$1" | cut -d' ' -f1)
+    cp "$1" "$work/image/blobs/sha256/$digest"
+    echo "$digest"
+}
+
+make_image() {
+    local name=localhost/rtc-test:latest layer config manifest
+    mkdir -p "$work/image/blobs/sha256"
+    layer=$(blob "$work/layer.tar")
+    cat > "$work/config.json" <<END
+{"architecture":"amd64","os":"linux","config":{"Env":["PATH=/bin:/usr/bin"],"Cmd":["/bin/sh"]},
+"rootfs":{"type":"layers","diff_ids":["sha256:$layer"]}}
+END
+    config=$(blob "$work/config.json")
+    cat > "$work/manifest.json" <<END
+{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json",
+"config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"sha256:$config","size":$(stat -c%s "$work/config.json")},
+"layers":[{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"sha256:$layer","size":$(stat -c%s "$work/layer.tar")}]}
+END
+    manifest=$(blob "$work/manifest.json")
+    cat > "$work/image/index.json" <<END
+{"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"sha256:$manifest",
+"size":$(stat -c%s "$work/manifest.json"),"annotations":{"org.opencontainers.image.ref.name":"$name",
+"io.containerd.image.name":"$name"}}]}
+END
+    echo '{"imageLayoutVersion":"1.0.0"}' > "$work/image/oci-layout"
+    tar -C "$work/image" --sort=name -cf "$archive" .
+}
+
+make_layer
+make_image

@@ -1,0 +1,18 @@
+//! A virtual machine for tests that need what a developer's machine may lack: cgroup v2 with every controller, podman,
+//! containerd, a kernel of Debian's.
+//!
+//! QEMU emulates it (TCG), so it needs no virtualisation and is slow: about ten times for a program that forks.
+//! One VM therefore runs many tests.
+//! The VM has no network; files go in on a read-only disk made at start, and commands, their output and small files
+//! through a virtio serial port.
+//!
+//! Left out: snapshots of a booted VM (booting takes about three seconds of processor time) and more than one
+//! processor (kernels have crashed under multi-threaded emulation).
+#![forbid(unsafe_code)]
+
+pub mod host;
+pub mod image;
+pub mod machine;
+pub mod report;
+pub mod share;
+pub mod suite;
