@@ -152,7 +152,7 @@ mod tests {
     #[test]
     fn broken_frames_are_refused() {
         let cases: [&[u8]; 5] =
-            [b"R\0\0\0", b"C\x02\0\0\0x\0", b"?\0\0\0\0", b"O\xff\xff\xff\xff", b"C\x03\0\0\0001\0/"];
+            [b"R\0\0\0", b"C\x02\0\0\0x\0", b"?\0\0\0\0", b"O\xff\xff\xff\xff", b"C\x03\0\0\x001\0/"];
         for case in cases {
             assert!(Frame::read_from(&mut &case[..]).is_err(), "{case:?}");
         }

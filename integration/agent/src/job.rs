@@ -96,7 +96,8 @@ fn nonblocking(fd: OwnedFd) -> io::Result<File> {
 
 impl Job {
     fn wait(&self, port: &File, timeout: Option<Duration>) -> io::Result<Events> {
-        let timeout = timeout.map(|left| Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() });
+        let timeout =
+            timeout.map(|left| Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() });
         let wants_input = !self.input.is_empty() || self.input_ends;
         let mut fds = vec![PollFd::new(port, PollFlags::IN), PollFd::new(&self.ended, PollFlags::IN)];
         let mut slots = [None; 3];

@@ -30,7 +30,10 @@ fn open_port() -> io::Result<File> {
         let entry = entry?;
         let name = fs::read_to_string(entry.path().join("name")).unwrap_or_default();
         if name.trim_end() == PORT_NAME {
-            return OpenOptions::new().read(true).write(true).open(std::path::Path::new("/dev").join(entry.file_name()));
+            return OpenOptions::new()
+                .read(true)
+                .write(true)
+                .open(std::path::Path::new("/dev").join(entry.file_name()));
         }
     }
     Err(io::Error::new(io::ErrorKind::NotFound, format!("no virtio port is named {PORT_NAME}")))

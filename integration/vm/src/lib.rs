@@ -10,8 +10,11 @@
 //! processor (kernels have crashed under multi-threaded emulation).
 #![forbid(unsafe_code)]
 
+pub mod build;
+pub mod driver;
 pub mod host;
 pub mod image;
+pub mod libtest;
 pub mod machine;
 pub mod report;
 pub mod share;

@@ -9,6 +9,7 @@ use crate::share::Share;
 use anyhow::{Context, Result, bail};
 use rtc_vm_agent::frame::{self, Frame, MAX_PAYLOAD};
 use rustix::io::{FdFlags, fcntl_setfd};
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::os::fd::AsRawFd;
@@ -199,6 +200,16 @@ fn console_tail(mut console: &File) -> String {
             let tail = lines[lines.len().saturating_sub(30)..].join("\n  ");
             format!("; the end of its console:\n  {tail}")
         }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let late = if self.timed_out { " (killed: its time was up)" } else { "" };
+        let stdout = String::from_utf8_lossy(&self.stdout);
+        let stderr = String::from_utf8_lossy(&self.stderr);
+        write!(f, "exit status {}{late}\nstandard output:\n{}\n", self.code, stdout.trim_end())?;
+        write!(f, "standard error:\n{}", stderr.trim_end())
     }
 }
 
