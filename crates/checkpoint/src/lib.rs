@@ -9,6 +9,7 @@ pub mod files;
 pub mod image;
 pub mod procfs;
 pub mod program;
+pub mod resource;
 pub mod tracee;
 
 pub use error::{Error, Kind, Result};

@@ -5,14 +5,46 @@
 //! Dump looks at the real object: `pidfd_getfd` gives the tracer a descriptor of the same description.
 //! Restore opens every description in the tracer, by a thread that has joined the container's namespaces,
 //! and hands them to the tasks over a unix socket; no file is opened by injected code.
+//!
+//! To add a kind of file: write `resource/NAME.rs` with a type that implements [`Resource`],
+//! and add its line to the table in [`kind`].
+//!
+//! Dependencies go one way: this module's own types ← [`dumping`], [`restoring`] ← `resource/*` ← [`kind`]
+//! ← [`dump`], [`restore`].
 
-use crate::program::TargetFd;
+pub mod dump;
+pub mod dumping;
+pub mod identity;
+pub mod inside;
+pub mod kind;
+pub mod restore;
+pub mod restoring;
+pub mod tasks;
+
+use crate::program::{Program, TargetFd};
+use crate::{Kind, Result};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
-/// Names an open file description within an image.
+/// Names an open file description within an image: its position in [`kind::Files::files`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct FileId(pub u32);
+
+impl FileId {
+    /// As an index.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl std::fmt::Display for FileId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "file {}", self.0)
+    }
+}
 
 /// One entry of a descriptor table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,25 +58,35 @@ pub struct Descriptor {
     pub cloexec: bool,
 }
 
-use std::collections::BTreeMap;
-use std::os::fd::{BorrowedFd, OwnedFd};
-
 /// What dump knows of one open file description before it asks the resource's own module.
 pub struct Probe<'a> {
-    /// A task that holds it, as the host counts pids.
+    /// The description's name in the image.
+    pub id: FileId,
+    /// A task that holds it, as the host counts pids; ours when nobody has it in a table.
     pub pid: i32,
     /// Its number in that task's table.
     pub target_fd: TargetFd,
-    /// A descriptor of ours of the same description (`pidfd_getfd`).
+    /// Where it was found, for messages: "fd 7", "mapping 7f0000000000-7f0000001000", "message in fd 7".
+    pub place: &'a str,
+    /// A descriptor of ours of the same description (`pidfd_getfd`); for `O_PATH`, too.
     pub fd: BorrowedFd<'a>,
-    /// `readlink /proc/PID/fd/N`.
+    /// `readlink /proc/PID/fd/N`; bytes that are not UTF-8 are replaced.
     pub link: &'a str,
+    /// The same, as it is.
+    pub raw_link: &'a OsStr,
     /// `/proc/PID/fdinfo/N`.
     pub fdinfo: &'a str,
     /// `fstat` of it.
     pub stat: libc::stat,
     /// `F_GETFL`.
     pub flags: i32,
+}
+
+impl Probe<'_> {
+    /// The file type: `libc::S_IFREG` and its like.
+    pub fn file_type(&self) -> u32 {
+        self.stat.st_mode & libc::S_IFMT
+    }
 }
 
 /// Something that can't be saved: what it is, why, and what to do about it.
@@ -58,6 +100,15 @@ pub struct Blocker {
     pub why: String,
     /// The flag to give or the thing to do.
     pub remedy: String,
+}
+
+impl std::fmt::Display for Blocker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.pid != 0 {
+            write!(f, "pid {}: ", self.pid)?;
+        }
+        write!(f, "{}: {}; {}", self.what, self.why, self.remedy)
+    }
 }
 
 /// What the caller allows a dump to do with files.
@@ -100,7 +151,7 @@ pub struct DumpEnv<'a> {
     pub blobs: &'a mut crate::image::blob::Writer,
     /// Everything found so far that can't be saved.
     pub blockers: &'a mut Vec<Blocker>,
-    /// Preflight: look, report blockers, copy no contents, change nothing.
+    /// Preflight: look, report blockers, copy no contents, change nothing. The tasks run on meanwhile.
     pub check_only: bool,
 }
 
@@ -112,4 +163,105 @@ pub struct RestoreEnv<'a> {
     pub blobs: &'a crate::image::blob::Reader,
     /// The new files for the names in [`External::name`].
     pub externals: &'a BTreeMap<String, OwnedFd>,
+}
+
+/// When a kind of file is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// Before the tree exists.
+    BeforeTasks,
+    /// When all tasks of the tree exist, blank as they are (a pidfd, /proc/PID/stat).
+    WithTasks,
+}
+
+/// A descriptor table that is in place in its task.
+#[derive(Clone, Copy, Debug)]
+pub struct Table<'a> {
+    /// The task, as the container counts pids.
+    pub pid: i32,
+    /// What it holds.
+    pub descriptors: &'a [Descriptor],
+}
+
+impl Table<'_> {
+    /// What has the number `fd`.
+    pub fn file(&self, fd: TargetFd) -> Option<FileId> {
+        self.descriptors.iter().find(|d| d.fd == fd).map(|d| d.file)
+    }
+}
+
+/// A kind of file: the part of an open file description that is its own, in the image, at dump and at restore.
+///
+/// Several descriptions of one object (two ends of a pipe, two openings of a deleted file): the first one that dump
+/// meets carries the object, the others name it; see [`dumping::Dump::holder`] and [`restoring::Restore::opened`].
+pub trait Resource: Sized {
+    /// Whether `probe` is of this kind. Kinds are asked in the order of the table in [`kind`].
+    fn recognises(probe: &Probe<'_>, cx: &dumping::Dump<'_>) -> bool;
+
+    /// Describes it. Contents and whatever concerns other descriptions can wait for [`Resource::complete`].
+    /// None says that it can't be saved and that a blocker was noted ([`dumping::Dump::block`]).
+    ///
+    /// # Errors
+    /// When something fails that should not; what can't be saved is a blocker, not an error.
+    fn dump(probe: &Probe<'_>, cx: &mut dumping::Dump<'_>) -> Result<Option<Self>>;
+
+    /// Whether [`Resource::complete`] is to be called.
+    const COMPLETES: bool = false;
+
+    /// Second look, when the descriptors of all tasks are known: queues, watched descriptors, peers.
+    /// Descriptors found in queues are described by [`dumping::Dump::describe`] and looked at in their turn.
+    ///
+    /// # Errors
+    /// As [`Resource::dump`].
+    fn complete(&mut self, _probe: &Probe<'_>, _cx: &mut dumping::Dump<'_>) -> Result<()> {
+        Ok(())
+    }
+
+    /// When [`Resource::open`] is called; within a stage the order is that of the ids.
+    const STAGE: Stage = Stage::BeforeTasks;
+
+    /// Makes it anew, close-on-exec, in the container's namespaces (mnt, net, ipc, uts; not pid), with umask 0.
+    /// `O_APPEND`, `O_NONBLOCK`, `O_DIRECT`, `O_NOATIME` are set afterwards by the caller.
+    ///
+    /// # Errors
+    /// When it can't be made, or when the image is wrong: nothing in `self` can be trusted.
+    fn open(&self, file: FileRef, cx: &mut restoring::Restore<'_>) -> Result<OwnedFd>;
+
+    /// Adds what must be done inside a task that holds it under the number `fd`.
+    /// Called once for each table that holds it, until it answers true.
+    ///
+    /// Two things that seem to need the task do not: signal owners (done by the frame), and what depends on a
+    /// descriptor's *number* only, as epoll_ctl does: [`restoring::with_numbers`].
+    ///
+    /// # Errors
+    /// When the image is wrong.
+    fn after_table(&self, _table: Table<'_>, _fd: TargetFd, _program: &mut Program) -> Result<bool> {
+        Ok(true)
+    }
+
+    /// Whether [`Resource::finish`] is to be called.
+    const FINISHES: bool = false;
+
+    /// Last touch, with all files open and all tables in place, in the same namespaces as [`Resource::open`]:
+    /// queues that carry descriptors, epoll items, timers, TCP repair off.
+    ///
+    /// # Errors
+    /// As [`Resource::open`].
+    fn finish(&self, _file: FileRef, _cx: &mut restoring::Restore<'_>) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// A description at restore: its name and the flags it had.
+#[derive(Clone, Copy, Debug)]
+pub struct FileRef {
+    /// Its name in the image.
+    pub id: FileId,
+    /// `F_GETFL` at dump, as the image says.
+    pub flags: i32,
+}
+
+/// Refuses a number that the image made up.
+pub(crate) fn unknown_file(id: FileId) -> crate::Error {
+    crate::Error::new(Kind::BadImage, format!("{id}: no such file in the image, or it comes later"))
 }

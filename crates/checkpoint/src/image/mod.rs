@@ -1,3 +1,4 @@
 //! The image: a flat directory of plain files.
 
 pub mod blob;
+pub mod path;

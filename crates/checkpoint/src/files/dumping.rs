@@ -1,0 +1,334 @@
+//! What a resource's module can ask and tell while files are described at dump.
+
+use super::identity::{Handle, Identities, Key};
+use super::tasks::{self, TaskFiles};
+use super::{Blocker, Descriptor, DumpEnv, External, FileId, FileOptions, Probe, Table};
+use crate::error::{Context as _, Result};
+use crate::image::blob::Writer;
+use crate::program::TargetFd;
+use crate::{Error, Kind};
+use nix::fcntl::{FcntlArg, fcntl};
+use rtc_sys::CallExt as _;
+use rustix::fs::{Mode, OFlags};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ffi::OsString;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+/// More descriptions than any container has; hit only by queues that grow while they are read (preflight).
+const MAX_FILES: usize = 1 << 22;
+
+/// Names an object that several descriptions can share: an inode of a kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Object {
+    /// The kind, so that numbers of different kinds don't meet: "pipe", "pty".
+    pub kind: &'static str,
+    /// Device or any other first number.
+    pub major: u64,
+    /// Inode or any other second number.
+    pub minor: u64,
+}
+
+/// Where a description can be reached.
+pub(super) enum Source {
+    /// In a task's table, given by its position in `Dump::tasks`.
+    Task { task: usize, fd: i32 },
+    /// In ours; found in a queue, a mapping or a link of the task `pid`.
+    Ours { fd: OwnedFd, pid: i32, place: String },
+}
+
+/// The state of a dump of files, as the resources' modules see it.
+pub struct Dump<'a> {
+    env: DumpEnv<'a>,
+    /// /proc of the namespaces we run in.
+    proc: OwnedFd,
+    tasks: Vec<TaskFiles>,
+    task_of_pid: HashMap<i32, usize>,
+    tables: BTreeMap<i32, Vec<Descriptor>>,
+    identities: Identities,
+    /// By [`FileId`].
+    sources: Vec<Source>,
+    /// Named but not yet described.
+    pub(super) pending: VecDeque<FileId>,
+    holders: HashMap<Object, FileId>,
+    /// Host pid to the container's.
+    container_pids: HashMap<i32, i32>,
+    /// How many pid namespaces lie around the container's.
+    pid_level: usize,
+}
+
+impl<'a> Dump<'a> {
+    pub(super) fn new(env: DumpEnv<'a>) -> Result<Self> {
+        let proc = rustix::fs::open("/proc", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .call("open", "/proc, O_DIRECTORY")?;
+        let mut dump = Self {
+            env,
+            proc,
+            tasks: Vec::new(),
+            task_of_pid: HashMap::new(),
+            tables: BTreeMap::new(),
+            identities: Identities::default(),
+            sources: Vec::new(),
+            pending: VecDeque::new(),
+            holders: HashMap::new(),
+            container_pids: HashMap::new(),
+            pid_level: 0,
+        };
+        dump.pid_level = dump.pids(dump.env.init)?.len() - 1;
+        Ok(dump)
+    }
+
+    /// What the caller allows.
+    pub fn options(&self) -> &'a FileOptions {
+        self.env.options
+    }
+
+    /// Files that come from outside.
+    pub fn externals(&self) -> &'a [External] {
+        self.env.externals
+    }
+
+    /// The container's first task, as the host counts pids.
+    pub fn init(&self) -> i32 {
+        self.env.init
+    }
+
+    /// Preflight: look and report, copy no contents, change nothing; whatever is read may be out of date.
+    pub fn check_only(&self) -> bool {
+        self.env.check_only
+    }
+
+    /// Where contents go; in a preflight they go nowhere.
+    pub fn blobs(&mut self) -> &mut Writer {
+        self.env.blobs
+    }
+
+    /// Notes that `probe` can't be saved: why, and what the user can do.
+    pub fn block(&mut self, probe: &Probe<'_>, why: impl Into<String>, remedy: impl Into<String>) {
+        let pid = match self.sources.get(probe.id.index()) {
+            Some(Source::Ours { pid, .. }) => *pid,
+            _ => probe.pid,
+        };
+        let what = format!("{} ({})", probe.place, probe.link);
+        let pid = self.container_pid(pid).unwrap_or(0);
+        self.env.blockers.push(Blocker { pid, what, why: why.into(), remedy: remedy.into() });
+    }
+
+    /// Notes something that belongs to no description (a mount).
+    pub fn block_other(&mut self, blocker: Blocker) {
+        self.env.blockers.push(blocker);
+    }
+
+    /// How many things can't be saved so far.
+    pub fn blocked(&self) -> usize {
+        self.env.blockers.len()
+    }
+
+    /// The description that carries the shared object `object`: the first that asked, which may be `id` itself.
+    pub fn holder(&mut self, object: Object, id: FileId) -> FileId {
+        *self.holders.entry(object).or_insert(id)
+    }
+
+    /// The description that carries `object`, if any has asked yet.
+    pub fn known_holder(&self, object: Object) -> Option<FileId> {
+        self.holders.get(&object).copied()
+    }
+
+    /// The descriptor table of the task `pid` (host's count), if it has been added.
+    pub fn table(&self, pid: i32) -> Option<Table<'_>> {
+        self.tables.get(&pid).map(|descriptors| Table { pid, descriptors })
+    }
+
+    /// All descriptor tables so far, with host pids.
+    pub fn tables(&self) -> impl Iterator<Item = Table<'_>> {
+        self.tables.iter().map(|(pid, descriptors)| Table { pid: *pid, descriptors })
+    }
+
+    /// A task and number by which kcmp(2) can reach a description.
+    pub fn handle(&self, id: FileId) -> Option<(i32, i32)> {
+        self.sources.get(id.index()).map(|source| self.handle_of(source))
+    }
+
+    /// A descriptor of ours for a description known by its id.
+    ///
+    /// # Errors
+    /// When there is no such description, or its task is gone.
+    pub fn fetch(&self, id: FileId) -> Result<OwnedFd> {
+        match self.sources.get(id.index()) {
+            Some(Source::Task { task, fd }) => self.tasks[*task].get(*fd),
+            Some(Source::Ours { fd, .. }) => Ok(fd.try_clone().call("dup", fd.as_raw_fd())?),
+            None => Err(Error::new(Kind::System, format!("no {id}"))),
+        }
+    }
+
+    /// The container's count of a task's pid; none for a task outside of it or gone.
+    pub fn container_pid(&mut self, pid: i32) -> Option<i32> {
+        if let Some(known) = self.container_pids.get(&pid) {
+            return Some(*known);
+        }
+        let inner = *self.pids(pid).ok()?.get(self.pid_level)?;
+        self.container_pids.insert(pid, inner);
+        Some(inner)
+    }
+
+    /// Opens a file of /proc of the host's namespaces: `net/unix`, `812/fdinfo/3`.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub fn read_proc(&self, name: &str) -> Result<String> {
+        tasks::read(&self.proc, name).context(|| "/proc")
+    }
+
+    /// Names the description of a descriptor that was found elsewhere than in a table, for instance in a queue,
+    /// and sees to it that it is described. `found_in` says where, `by` is the description whose queue it was.
+    ///
+    /// # Errors
+    /// When it can't be compared with those known.
+    pub fn describe(&mut self, fd: OwnedFd, by: &Probe<'_>, found_in: &str) -> Result<FileId> {
+        let pid = match self.sources.get(by.id.index()) {
+            Some(Source::Ours { pid, .. }) => *pid,
+            _ => by.pid,
+        };
+        self.add_ours(fd, pid, found_in.to_owned())
+    }
+
+    /// As [`Dump::describe`], for a descriptor found at `place` of the task `pid`.
+    pub(super) fn add_ours(&mut self, fd: OwnedFd, pid: i32, place: String) -> Result<FileId> {
+        let handle = (std::process::id() as i32, fd.as_raw_fd());
+        let key = key_of(fd.as_fd())?;
+        let new = self.next_id()?;
+        let id = self.identities.find_or_add(key, handle, new)?;
+        if id == new {
+            self.sources.push(Source::Ours { fd, pid, place });
+            self.pending.push_back(id);
+        }
+        Ok(id)
+    }
+
+    /// Reads a task's table and names its descriptions; new ones become pending.
+    pub(super) fn add_table(&mut self, pid: i32, pidfd: OwnedFd) -> Result<Vec<Descriptor>> {
+        let task = self.task(pid)?;
+        let files = &mut self.tasks[task];
+        files.pidfd = Some(pidfd);
+        let numbers = files.list()?;
+        let mut table = Vec::with_capacity(numbers.len());
+        for fd in numbers {
+            match self.add_entry(task, fd) {
+                Ok(descriptor) => table.push(descriptor),
+                Err(e) if self.vanished(&e) => {}
+                Err(e) => return Err(e.context(format!("fd {fd}"))),
+            }
+        }
+        self.tables.insert(pid, table.clone());
+        Ok(table)
+    }
+
+    fn add_entry(&mut self, task: usize, fd: i32) -> Result<Descriptor> {
+        let files = &self.tasks[task];
+        let ours = files.get(fd)?;
+        let cloexec = flags_of(&files.read(&format!("fdinfo/{fd}"))?)? & libc::O_CLOEXEC != 0;
+        let key = key_of(ours.as_fd())?;
+        let handle = (files.pid, fd);
+        let new = self.next_id()?;
+        let id = self.identities.find_or_add(key, handle, new)?;
+        if id == new {
+            self.sources.push(Source::Task { task, fd });
+            self.pending.push_back(id);
+        }
+        Ok(Descriptor { fd: TargetFd(fd), file: id, cloexec })
+    }
+
+    /// The files of /proc/PID of a task.
+    pub(super) fn task_files(&mut self, pid: i32) -> Result<&TaskFiles> {
+        let task = self.task(pid)?;
+        Ok(&self.tasks[task])
+    }
+
+    /// The position in `tasks` of the task `pid`.
+    fn task(&mut self, pid: i32) -> Result<usize> {
+        if let Some(task) = self.task_of_pid.get(&pid) {
+            return Ok(*task);
+        }
+        self.tasks.push(TaskFiles::new(&self.proc, pid)?);
+        self.task_of_pid.insert(pid, self.tasks.len() - 1);
+        Ok(self.tasks.len() - 1)
+    }
+
+    /// Whether an error only says that a running task closed or left something meanwhile.
+    pub(super) fn vanished(&self, error: &Error) -> bool {
+        use rtc_sys::Errno::{EBADF, ENOENT, ESRCH};
+        self.env.check_only && error.sys().is_some_and(|e| matches!(e.errno(), EBADF | ENOENT | ESRCH))
+    }
+
+    /// Looks at a description and hands what is seen to `act`.
+    pub(super) fn probe<T>(&mut self, id: FileId, act: impl FnOnce(&Probe<'_>, &mut Self) -> Result<T>) -> Result<T> {
+        let fd = self.fetch(id)?;
+        let (pid, number, place, raw_link, fdinfo) = self.texts(id)?;
+        let flags = fcntl(&fd, FcntlArg::F_GETFL).call("fcntl", format_args!("{}, F_GETFL", fd.as_raw_fd()))?;
+        let link = raw_link.to_string_lossy();
+        let probe = Probe {
+            id,
+            pid,
+            target_fd: TargetFd(number),
+            place: &place,
+            fd: fd.as_fd(),
+            link: &link,
+            raw_link: &raw_link,
+            fdinfo: &fdinfo,
+            stat: nix::sys::stat::fstat(&fd).call("fstat", fd.as_raw_fd())?,
+            flags,
+        };
+        act(&probe, self).map_err(|e| e.context(format!("{place} ({link})")).context(format!("pid {pid}")))
+    }
+
+    /// Pid, number, place, link and fdinfo of a description.
+    fn texts(&mut self, id: FileId) -> Result<(i32, i32, String, OsString, String)> {
+        let us = std::process::id() as i32;
+        let our_task = self.task(us)?;
+        match &self.sources[id.index()] {
+            Source::Task { task, fd } => {
+                let files = &self.tasks[*task];
+                let link = files.link(&format!("fd/{fd}"))?;
+                Ok((files.pid, *fd, format!("fd {fd}"), link, files.read(&format!("fdinfo/{fd}"))?))
+            }
+            Source::Ours { fd, place, .. } => {
+                let (files, fd) = (&self.tasks[our_task], fd.as_raw_fd());
+                let link = files.link(&format!("fd/{fd}"))?;
+                Ok((us, fd, place.clone(), link, files.read(&format!("fdinfo/{fd}"))?))
+            }
+        }
+    }
+
+    fn handle_of(&self, source: &Source) -> Handle {
+        match source {
+            Source::Task { task, fd } => (self.tasks[*task].pid, *fd),
+            Source::Ours { fd, .. } => (std::process::id() as i32, fd.as_raw_fd()),
+        }
+    }
+
+    fn next_id(&self) -> Result<FileId> {
+        if self.sources.len() >= MAX_FILES {
+            return Err(Error::new(Kind::Unsupported, format!("more than {MAX_FILES} open files")));
+        }
+        Ok(FileId(self.sources.len() as u32))
+    }
+
+    /// A task's or thread's id in each pid namespace, outermost first; never empty.
+    fn pids(&self, pid: i32) -> Result<Vec<i32>> {
+        let status = crate::procfs::status::parse(&self.read_proc(&format!("{pid}/status"))?)?;
+        Ok(status.ns_tid)
+    }
+}
+
+/// The cheap part of a description's identity.
+fn key_of(fd: BorrowedFd<'_>) -> Result<Key> {
+    let stat = rustix::fs::fstat(fd).call("fstat", fd.as_raw_fd())?;
+    let flags = fcntl(fd, FcntlArg::F_GETFL).call("fcntl", format_args!("{}, F_GETFL", fd.as_raw_fd()))?;
+    Ok(Key { dev: stat.st_dev, ino: stat.st_ino, flags })
+}
+
+/// The flags line of /proc/PID/fdinfo/N, which unlike F_GETFL shows the descriptor's close-on-exec.
+fn flags_of(fdinfo: &str) -> Result<i32> {
+    let line = fdinfo.lines().find_map(|line| line.strip_prefix("flags:"));
+    let flags = line.and_then(|text| i32::from_str_radix(text.trim(), 8).ok());
+    flags.ok_or_else(|| crate::procfs::Malformed("fdinfo").into())
+}

@@ -1,0 +1,125 @@
+//! The table of the kinds of files. One line here adds one.
+
+use super::dumping::Dump;
+use super::restoring::Restore;
+use super::{FileId, FileRef, Probe, Resource, Stage, Table};
+use crate::program::{Program, TargetFd};
+use crate::{Result, resource};
+use serde::{Deserialize, Serialize};
+use std::os::fd::OwnedFd;
+
+/// Makes the enum and passes each of [`Resource`]'s functions on to the variants' types.
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $variant:ident($kind:ty),)+) => {
+        /// What an open file description is, with all that is saved of it.
+        #[derive(Clone, Debug, Serialize, Deserialize)]
+        #[serde(tag = "kind", rename_all = "snake_case")]
+        pub enum FileKind {
+            $($(#[$doc])* $variant($kind),)+
+        }
+
+        impl FileKind {
+            /// Describes `probe` by the first kind that recognises it; None when it can't be saved.
+            pub(super) fn dump(probe: &Probe<'_>, cx: &mut Dump<'_>) -> Result<Option<Self>> {
+                $(if <$kind>::recognises(probe, cx) {
+                    return Ok(<$kind>::dump(probe, cx)?.map(Self::$variant));
+                })+
+                unknown(probe, cx);
+                Ok(None)
+            }
+
+            pub(super) fn completes(&self) -> bool {
+                match self { $(Self::$variant(_) => <$kind>::COMPLETES,)+ }
+            }
+
+            pub(super) fn complete(&mut self, probe: &Probe<'_>, cx: &mut Dump<'_>) -> Result<()> {
+                match self { $(Self::$variant(kind) => kind.complete(probe, cx),)+ }
+            }
+
+            pub(super) fn stage(&self) -> Stage {
+                match self { $(Self::$variant(_) => <$kind>::STAGE,)+ }
+            }
+
+            pub(super) fn open(&self, file: FileRef, cx: &mut Restore<'_>) -> Result<OwnedFd> {
+                match self { $(Self::$variant(kind) => kind.open(file, cx),)+ }
+            }
+
+            pub(super) fn after_table(&self, table: Table<'_>, fd: TargetFd, program: &mut Program) -> Result<bool> {
+                match self { $(Self::$variant(kind) => kind.after_table(table, fd, program),)+ }
+            }
+
+            pub(super) fn finishes(&self) -> bool {
+                match self { $(Self::$variant(_) => <$kind>::FINISHES,)+ }
+            }
+
+            pub(super) fn finish(&self, file: FileRef, cx: &mut Restore<'_>) -> Result<()> {
+                match self { $(Self::$variant(kind) => kind.finish(file, cx),)+ }
+            }
+
+            /// The kind's name, as in this table.
+            pub fn name(&self) -> &'static str {
+                match self { $(Self::$variant(_) => stringify!($variant),)+ }
+            }
+        }
+    };
+}
+
+// Recognition goes from top to bottom: what the caller brings anew comes first, whatever it is.
+kinds! {
+    /// Given from outside.
+    External(resource::external::ExternalFile),
+}
+
+impl FileKind {
+    /// Whether it was given from outside.
+    pub fn is_external(&self) -> bool {
+        matches!(self, Self::External(_))
+    }
+}
+
+/// Notes a kind of file that no line of the table recognises.
+fn unknown(probe: &Probe<'_>, cx: &mut Dump<'_>) {
+    let why = match probe.file_type() {
+        libc::S_IFSOCK => "a socket of a family that rtc can't save".to_owned(),
+        libc::S_IFCHR | libc::S_IFBLK => {
+            let rdev = probe.stat.st_rdev;
+            format!("the device {}:{} may keep state that can't be read", libc::major(rdev), libc::minor(rdev))
+        }
+        _ => "rtc doesn't know this kind of file".to_owned(),
+    };
+    cx.block(probe, why, "let the program close it before the checkpoint");
+}
+
+/// An open file description.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct OpenFile {
+    /// Its name; equal to its position in [`Files::files`].
+    pub id: FileId,
+    /// `F_GETFL`: access mode and status flags, without close-on-exec, which is the descriptors'.
+    pub flags: i32,
+    /// Who gets its signals.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Owner>,
+    /// What it is.
+    pub file: FileKind,
+}
+
+/// Who gets a description's SIGIO and SIGURG (fcntl(2) F_SETOWN_EX, F_SETSIG).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// `F_OWNER_TID` 0, `F_OWNER_PID` 1, `F_OWNER_PGRP` 2.
+    pub kind: i32,
+    /// As the container counts pids; 0 for nobody.
+    pub pid: i32,
+    /// Real and effective user that set it, as the host counts.
+    pub uids: (u32, u32),
+    /// 0 for SIGIO without siginfo.
+    pub signal: i32,
+}
+
+/// All open file descriptions of an image.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Files {
+    /// By [`FileId`].
+    pub files: Vec<OpenFile>,
+}

@@ -1,0 +1,189 @@
+//! Makes a container's open file descriptions anew, each once.
+//!
+//! The order: [`OpenFiles::open_all`] before the tree exists; [`OpenFiles::open_with_tasks`] when all tasks do;
+//! [`OpenFiles::after_table`] for each table when it is in place, its program run in that task;
+//! [`OpenFiles::finish`] once, before any task runs.
+
+use super::inside::inside;
+use super::kind::{Files, OpenFile, Owner};
+use super::restoring::Restore;
+use super::{Descriptor, FileId, FileRef, RestoreEnv, Stage, Table, unknown_file};
+use crate::error::{Context as _, Result, bad_image};
+use crate::program::{Program, TargetFd};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use rtc_sys::CallExt as _;
+use rustix::fs::{Mode, OFlags};
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// Status flags that F_SETFL changes (fcntl(2)); the others are given when a file is opened.
+const SETTABLE: i32 = libc::O_APPEND | libc::O_NONBLOCK | libc::O_DIRECT | libc::O_NOATIME;
+
+/// One descriptor of ours for each description of an image.
+pub struct OpenFiles {
+    /// By [`FileId`].
+    opened: Vec<Option<OwnedFd>>,
+    /// Those whose `after_table` has said that it is done.
+    done: BTreeSet<FileId>,
+    own_fds: OwnedFd,
+}
+
+impl OpenFiles {
+    /// Opens all descriptions that can be opened before the tree exists.
+    ///
+    /// # Errors
+    /// When one can't be made, or when the image is wrong.
+    pub fn open_all(files: &Files, env: &RestoreEnv<'_>) -> Result<Self> {
+        for (n, file) in files.files.iter().enumerate() {
+            if file.id.index() != n {
+                return Err(bad_image(format!("{} stands at position {n}", file.id)));
+            }
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let own_fds = rustix::fs::open("/proc/self/fd", flags, Mode::empty()).call("open", "/proc/self/fd")?;
+        let opened = files.files.iter().map(|_| None).collect();
+        let mut all = Self { opened, done: BTreeSet::new(), own_fds };
+        all.open_stage(files, env, Stage::BeforeTasks, &BTreeMap::new())?;
+        Ok(all)
+    }
+
+    /// Opens those that name tasks, and sets the owners of signals.
+    /// `pids` gives the host's pid or tid for each of the container's.
+    ///
+    /// # Errors
+    /// As [`OpenFiles::open_all`].
+    pub fn open_with_tasks(&mut self, files: &Files, env: &RestoreEnv<'_>, pids: &BTreeMap<i32, i32>) -> Result<()> {
+        self.open_stage(files, env, Stage::WithTasks, pids)?;
+        for file in &files.files {
+            if let Some(owner) = file.owner {
+                let fd = self.get(file.id)?;
+                set_owner(fd, owner, pids).context(|| format!("{} ({})", file.id, file.file.name()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The descriptor of ours for a description.
+    ///
+    /// # Errors
+    /// When the image has none of that name, or it isn't open yet.
+    pub fn get(&self, id: FileId) -> Result<BorrowedFd<'_>> {
+        let fd = self.opened.get(id.index()).and_then(Option::as_ref);
+        fd.map(AsFd::as_fd).ok_or_else(|| unknown_file(id))
+    }
+
+    /// What the task `pid` (the container's count) must do itself, with `table` in place.
+    ///
+    /// # Errors
+    /// When the image is wrong.
+    pub fn after_table(&mut self, files: &Files, table: &[Descriptor], pid: i32) -> Result<Program> {
+        let mut program = Program::new();
+        let table = Table { pid, descriptors: table };
+        for descriptor in table.descriptors {
+            let Some(file) = files.files.get(descriptor.file.index()) else {
+                return Err(unknown_file(descriptor.file));
+            };
+            if !self.done.contains(&file.id) && file.file.after_table(table, descriptor.fd, &mut program)? {
+                async_flag(file, descriptor.fd, &mut program);
+                self.done.insert(file.id);
+            }
+        }
+        Ok(program)
+    }
+
+    /// The last touch: queues that carry descriptors, timers, repair modes.
+    ///
+    /// # Errors
+    /// As [`OpenFiles::open_all`].
+    pub fn finish(&mut self, files: &Files, env: &RestoreEnv<'_>, pids: &BTreeMap<i32, i32>) -> Result<()> {
+        if !files.files.iter().any(|file| file.file.finishes()) {
+            return Ok(());
+        }
+        let Self { opened, own_fds, .. } = self;
+        inside(env.init, || {
+            let mut cx = Restore::new(env, opened, own_fds, pids)?;
+            for file in files.files.iter().filter(|file| file.file.finishes()) {
+                file.file.finish(file_ref(file), &mut cx).context(|| noun(file))?;
+            }
+            Ok(())
+        })
+    }
+
+    fn open_stage(
+        &mut self,
+        files: &Files,
+        env: &RestoreEnv<'_>,
+        stage: Stage,
+        pids: &BTreeMap<i32, i32>,
+    ) -> Result<()> {
+        let of_stage = |file: &&OpenFile| file.file.stage() == stage;
+        if !files.files.iter().any(|file| of_stage(&file)) {
+            return Ok(());
+        }
+        let Self { opened, own_fds, .. } = self;
+        inside(env.init, || {
+            let mut cx = Restore::new(env, opened, own_fds, pids)?;
+            for file in files.files.iter().filter(of_stage) {
+                open(file, &mut cx).context(|| noun(file))?;
+            }
+            Ok(())
+        })
+    }
+}
+
+fn noun(file: &OpenFile) -> String {
+    format!("{} ({})", file.id, file.file.name())
+}
+
+fn file_ref(file: &OpenFile) -> FileRef {
+    FileRef { id: file.id, flags: file.flags }
+}
+
+fn open(file: &OpenFile, cx: &mut Restore<'_>) -> Result<()> {
+    if cx.opened(file.id).is_err() {
+        let fd = file.file.open(file_ref(file), cx)?;
+        cx.place(file.id, fd)?;
+    }
+    // What came from outside is shared with whoever gave it, and keeps its flags.
+    if file.file.is_external() || file.flags & libc::O_PATH != 0 {
+        return Ok(());
+    }
+    set_flags(cx.opened(file.id)?, file.flags)
+}
+
+/// Gives a description the status flags it had; the access mode must be right already.
+fn set_flags(fd: BorrowedFd<'_>, wanted: i32) -> Result<()> {
+    let flags = fcntl(fd, FcntlArg::F_GETFL).call("fcntl", "F_GETFL")?;
+    if (flags ^ wanted) & libc::O_ACCMODE != 0 {
+        return Err(bad_image(format!("opened with flags {flags:#o} where the image says {wanted:#o}")));
+    }
+    if (flags ^ wanted) & SETTABLE == 0 {
+        return Ok(());
+    }
+    let flags = OFlag::from_bits_retain(flags & !SETTABLE | wanted & SETTABLE);
+    fcntl(fd, FcntlArg::F_SETFL(flags)).call("fcntl", format_args!("F_SETFL, {flags:?}"))?;
+    Ok(())
+}
+
+/// O_ASYNC must be set by a task that holds the file, under its number there: the signal's si_fd is that number.
+fn async_flag(file: &OpenFile, fd: TargetFd, program: &mut Program) {
+    if file.flags & libc::O_ASYNC != 0 {
+        let flags = file.flags & (SETTABLE | libc::O_ASYNC);
+        program.call(libc::SYS_fcntl, [fd.into(), libc::F_SETFL.into(), flags.into()]);
+    }
+}
+
+/// The tracer sets owners itself, as the user who did it first: no task needs to be told.
+fn set_owner(fd: BorrowedFd<'_>, owner: Owner, pids: &BTreeMap<i32, i32>) -> Result<()> {
+    use rtc_sys::fdio;
+    fdio::set_signal(fd, owner.signal)?;
+    if owner.pid == 0 {
+        return Ok(());
+    }
+    let Some(pid) = pids.get(&owner.pid) else {
+        return Err(bad_image(format!("its signals go to pid {}, which is not in the image", owner.pid)));
+    };
+    let to = fdio::Owner { kind: owner.kind, pid: *pid };
+    // Threads have credentials of their own, and this one ends here.
+    super::inside::own_thread(|| Ok(fdio::as_user(owner.uids.0, owner.uids.1, || fdio::set_owner(fd, to))?))
+}
