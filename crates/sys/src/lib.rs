@@ -9,12 +9,11 @@
 
 pub mod chain;
 pub mod error;
+pub mod fdio;
 pub mod guard;
 pub mod interp;
-pub mod message;
-pub mod fdio;
-pub mod interp;
 pub mod kcmp;
+pub mod message;
 pub mod pagemap;
 pub mod pidfd;
 pub mod procmem;

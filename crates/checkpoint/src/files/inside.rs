@@ -86,11 +86,11 @@ mod tests {
         let mut line = String::new();
         std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.take().unwrap()), &mut line).unwrap();
         let seen = inside(pid, || {
-            let name = nix::sys::utsname::uname().nodename().to_owned();
+            let name = nix::sys::utsname::uname().unwrap().nodename().to_owned();
             Ok((name, std::fs::read_to_string("/mnt/mark").unwrap()))
         });
         assert_eq!(seen.unwrap(), ("files-inside".into(), "in\n".to_owned()));
         assert!(!std::path::Path::new("/mnt/mark").exists());
-        assert_ne!(nix::sys::utsname::uname().nodename(), "files-inside");
+        assert_ne!(nix::sys::utsname::uname().unwrap().nodename(), "files-inside");
     }
 }

@@ -1,14 +1,15 @@
 //! The table of the kinds of files. One line here adds one.
 
 use super::dumping::Dump;
+use super::resource::Resource;
 use super::restoring::Restore;
-use super::{FileId, FileRef, Probe, Resource, Stage, Table};
+use super::{FileId, FileRef, Probe, Stage, Table};
 use crate::program::{Program, TargetFd};
 use crate::{Result, resource};
 use serde::{Deserialize, Serialize};
 use std::os::fd::OwnedFd;
 
-/// Makes the enum and passes each of [`Resource`]'s functions on to the variants' types.
+/// Makes the enum and passes each of [`super::resource::Resource`]'s functions on to the variants' types.
 macro_rules! kinds {
     ($($(#[$doc:meta])* $variant:ident($kind:ty),)+) => {
         /// What an open file description is, with all that is saved of it.

@@ -6,23 +6,24 @@
 //! Restore opens every description in the tracer, by a thread that has joined the container's namespaces,
 //! and hands them to the tasks over a unix socket; no file is opened by injected code.
 //!
-//! To add a kind of file: write `resource/NAME.rs` with a type that implements [`Resource`],
+//! To add a kind of file: write `resource/NAME.rs` with a type that implements [`resource::Resource`],
 //! and add its line to the table in [`kind`].
 //!
-//! Dependencies go one way: this module's own types ← [`dumping`], [`restoring`] ← `resource/*` ← [`kind`]
-//! ← [`dump`], [`restore`].
+//! Dependencies go one way: this module's own types ← [`dumping`], [`restoring`] ← [`resource`] ← `crate::resource::*`
+//! ← [`kind`] ← [`dump`], [`restore`].
 
 pub mod dump;
 pub mod dumping;
 pub mod identity;
 pub mod inside;
 pub mod kind;
+pub mod resource;
 pub mod restore;
 pub mod restoring;
 pub mod tasks;
 
-use crate::program::{Program, TargetFd};
-use crate::{Kind, Result};
+use crate::Kind;
+use crate::program::TargetFd;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -187,68 +188,6 @@ impl Table<'_> {
     /// What has the number `fd`.
     pub fn file(&self, fd: TargetFd) -> Option<FileId> {
         self.descriptors.iter().find(|d| d.fd == fd).map(|d| d.file)
-    }
-}
-
-/// A kind of file: the part of an open file description that is its own, in the image, at dump and at restore.
-///
-/// Several descriptions of one object (two ends of a pipe, two openings of a deleted file): the first one that dump
-/// meets carries the object, the others name it; see [`dumping::Dump::holder`] and [`restoring::Restore::opened`].
-pub trait Resource: Sized {
-    /// Whether `probe` is of this kind. Kinds are asked in the order of the table in [`kind`].
-    fn recognises(probe: &Probe<'_>, cx: &dumping::Dump<'_>) -> bool;
-
-    /// Describes it. Contents and whatever concerns other descriptions can wait for [`Resource::complete`].
-    /// None says that it can't be saved and that a blocker was noted ([`dumping::Dump::block`]).
-    ///
-    /// # Errors
-    /// When something fails that should not; what can't be saved is a blocker, not an error.
-    fn dump(probe: &Probe<'_>, cx: &mut dumping::Dump<'_>) -> Result<Option<Self>>;
-
-    /// Whether [`Resource::complete`] is to be called.
-    const COMPLETES: bool = false;
-
-    /// Second look, when the descriptors of all tasks are known: queues, watched descriptors, peers.
-    /// Descriptors found in queues are described by [`dumping::Dump::describe`] and looked at in their turn.
-    ///
-    /// # Errors
-    /// As [`Resource::dump`].
-    fn complete(&mut self, _probe: &Probe<'_>, _cx: &mut dumping::Dump<'_>) -> Result<()> {
-        Ok(())
-    }
-
-    /// When [`Resource::open`] is called; within a stage the order is that of the ids.
-    const STAGE: Stage = Stage::BeforeTasks;
-
-    /// Makes it anew, close-on-exec, in the container's namespaces (mnt, net, ipc, uts; not pid), with umask 0.
-    /// `O_APPEND`, `O_NONBLOCK`, `O_DIRECT`, `O_NOATIME` are set afterwards by the caller.
-    ///
-    /// # Errors
-    /// When it can't be made, or when the image is wrong: nothing in `self` can be trusted.
-    fn open(&self, file: FileRef, cx: &mut restoring::Restore<'_>) -> Result<OwnedFd>;
-
-    /// Adds what must be done inside a task that holds it under the number `fd`.
-    /// Called once for each table that holds it, until it answers true.
-    ///
-    /// Two things that seem to need the task do not: signal owners (done by the frame), and what depends on a
-    /// descriptor's *number* only, as epoll_ctl does: [`restoring::with_numbers`].
-    ///
-    /// # Errors
-    /// When the image is wrong.
-    fn after_table(&self, _table: Table<'_>, _fd: TargetFd, _program: &mut Program) -> Result<bool> {
-        Ok(true)
-    }
-
-    /// Whether [`Resource::finish`] is to be called.
-    const FINISHES: bool = false;
-
-    /// Last touch, with all files open and all tables in place, in the same namespaces as [`Resource::open`]:
-    /// queues that carry descriptors, epoll items, timers, TCP repair off.
-    ///
-    /// # Errors
-    /// As [`Resource::open`].
-    fn finish(&self, _file: FileRef, _cx: &mut restoring::Restore<'_>) -> Result<()> {
-        Ok(())
     }
 }
 

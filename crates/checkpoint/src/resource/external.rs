@@ -5,8 +5,9 @@
 use crate::Result;
 use crate::error::bad_image;
 use crate::files::dumping::Dump;
+use crate::files::resource::Resource;
 use crate::files::restoring::Restore;
-use crate::files::{External, FileRef, Probe, Resource};
+use crate::files::{External, FileRef, Probe};
 use rtc_sys::CallExt as _;
 use serde::{Deserialize, Serialize};
 use std::os::fd::OwnedFd;
