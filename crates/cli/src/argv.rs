@@ -1,0 +1,151 @@
+//! Brings argv into the form that clap takes, and clap's complaints into one line.
+//!
+//! Engines were written against Go's flag package: they send single-dash long options (`-no-subreaper`) and booleans
+//! with a value (`--debug=true`), and match the text `flag needs an argument`.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Arg, ArgAction, Command};
+
+/// Rewrites the arguments after argv\[0\]:
+/// * `-long` becomes `--long` where the command has an option of that name;
+/// * `--flag=true` becomes `--flag`, and `--flag=false` is left out;
+/// * `exec ID PROGRAM …` and `ps ID …` get a `--` in front of what belongs to the program or to ps.
+pub(crate) fn normalise(root: &Command, args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut args = args.into_iter();
+    let mut out = Vec::new();
+    let mut command = root;
+    let mut in_command = false;
+    let mut positionals = 0;
+    while let Some(arg) = args.next() {
+        let bytes = arg.as_bytes();
+        if bytes == b"--" {
+            out.push(arg);
+            break;
+        }
+        if bytes.len() < 2 || bytes[0] != b'-' {
+            if in_command {
+                if foreign_after(command).is_some_and(|own| positionals == own) {
+                    out.push("--".into());
+                    out.push(arg);
+                    break;
+                }
+                positionals += 1;
+            } else if let Some(sub) = arg.to_str().and_then(|name| root.find_subcommand(name)) {
+                command = sub;
+                in_command = true;
+            } else {
+                out.push(arg);
+                break;
+            }
+            out.push(arg);
+            continue;
+        }
+        if positionals > 0 && command.get_name() == "ps" {
+            out.push("--".into());
+            out.push(arg);
+            break;
+        }
+        if let Some(value_follows) = option(command, &arg, &mut out) {
+            if value_follows {
+                out.extend(args.next());
+            }
+        }
+    }
+    out.extend(args);
+    out
+}
+
+/// After how many positional arguments the rest belongs to another program.
+fn foreign_after(command: &Command) -> Option<usize> {
+    matches!(command.get_name(), "exec" | "ps").then_some(1)
+}
+
+/// Pushes one option in clap's form. True if its value is the next argument; none if it is a `=false`, not pushed.
+fn option(command: &Command, arg: &OsStr, out: &mut Vec<OsString>) -> Option<bool> {
+    let bytes = arg.as_bytes();
+    let double = bytes.starts_with(b"--");
+    let body = &bytes[if double { 2 } else { 1 }..];
+    let equals = body.iter().position(|b| *b == b'=');
+    let name = std::str::from_utf8(&body[..equals.unwrap_or(body.len())]).unwrap_or("");
+    let long = (double || name.len() > 1).then(|| find(command, |a| a.get_long() == Some(name))).flatten();
+    let Some(found) = long else {
+        let short = name.chars().next().filter(|_| !double && name.len() == 1 && equals.is_none());
+        let takes = short.and_then(|c| find(command, |a| a.get_short() == Some(c))).is_some_and(takes_value);
+        out.push(arg.to_owned());
+        return Some(takes);
+    };
+    let value = equals.map(|at| &body[at + 1..]);
+    match (takes_value(found), value) {
+        (false, Some(b"false")) => return None,
+        (false, Some(b"true")) => out.push(format!("--{name}").into()),
+        _ => out.push(OsString::from_vec([b"--", body].concat())),
+    }
+    Some(takes_value(found) && value.is_none())
+}
+
+fn find<'a>(command: &'a Command, wanted: impl Fn(&Arg) -> bool) -> Option<&'a Arg> {
+    command.get_arguments().find(|a| wanted(a))
+}
+
+fn takes_value(arg: &Arg) -> bool {
+    matches!(arg.get_action(), ArgAction::Set | ArgAction::Append)
+}
+
+/// One line for what is wrong with the command line, in the words that callers of runc know.
+///
+/// `normalised` is what clap was given, without argv\[0\].
+pub(crate) fn complaint(root: &Command, normalised: &[OsString], error: &clap::Error) -> String {
+    let command = normalised.iter().find_map(|a| root.find_subcommand(a));
+    let context = |kind| match error.get(kind) {
+        Some(ContextValue::String(s)) => s.as_str(),
+        Some(ContextValue::Strings(s)) => s.first().map_or("", String::as_str),
+        _ => "",
+    };
+    let invalid = context(ContextKind::InvalidArg);
+    // clap names an option as `-b, --bundle <DIR>` or `--bundle <DIR>`; Go names it with one dash.
+    let option = invalid.split("--").last().unwrap_or("").split([' ', '=']).next().unwrap_or("");
+    match error.kind() {
+        ErrorKind::InvalidSubcommand => format!("No help topic for '{}'", context(ContextKind::InvalidSubcommand)),
+        ErrorKind::UnknownArgument if invalid.starts_with('-') => {
+            format!("flag provided but not defined: -{}", invalid.trim_start_matches('-'))
+        }
+        ErrorKind::InvalidValue if context(ContextKind::InvalidValue).is_empty() => {
+            format!("flag needs an argument: -{option}")
+        }
+        ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
+            let value = context(ContextKind::InvalidValue);
+            let reason = std::error::Error::source(error).map_or_else(|| allowed(error), |e| format!(": {e}"));
+            format!("invalid value \"{value}\" for flag -{option}{reason}")
+        }
+        ErrorKind::MissingRequiredArgument | ErrorKind::UnknownArgument | ErrorKind::TooManyValues => {
+            command.map_or_else(|| plain(error), wrong_count)
+        }
+        _ => plain(error),
+    }
+}
+
+/// `: use one of a, b` where clap knows the allowed values.
+fn allowed(error: &clap::Error) -> String {
+    match error.get(ContextKind::ValidValue) {
+        Some(ContextValue::Strings(values)) => format!(": use one of {}", values.join(", ")),
+        _ => String::new(),
+    }
+}
+
+/// Names how many arguments a command takes.
+fn wrong_count(command: &Command) -> String {
+    let required = command.get_positionals().filter(|p| p.is_required_set()).count();
+    let bounded = command.get_positionals().all(|p| p.get_num_args().is_none_or(|n| n.max_values() <= 1));
+    let exactly = bounded && required == command.get_positionals().count();
+    let how = if exactly { "exactly" } else { "a minimum of" };
+    format!("\"{}\" requires {how} {required} argument(s)", command.get_name())
+}
+
+/// clap's own first line, for what has no words of its own above.
+fn plain(error: &clap::Error) -> String {
+    let text = error.to_string();
+    text.lines().next().unwrap_or("bad usage").trim_start_matches("error: ").to_owned()
+}

@@ -1,0 +1,158 @@
+//! The shape of the command line: global flags, the list of commands, and how help is laid out.
+//!
+//! Each command's own flags stand in its file under `commands/`; what may be typed in looser ways is put into clap's
+//! form first (`argv.rs`).
+
+use std::path::PathBuf;
+
+use clap::{Arg, ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
+
+use crate::commands::{
+    check, checkpoint, create, delete, events, exec, features, install_shim, kill, list, pause, ps, restore, resume,
+    run, spec, start, state, update,
+};
+
+/// How `rtc -h` introduces the program.
+const ABOUT: &str = "Open Container Initiative runtime";
+
+const DESCRIPTION: &str = "\
+rtc runs containers as the OCI runtime specification describes them, takes the
+command lines of runc and crun, and checkpoints and restores running containers
+with an engine of its own.
+
+A container is made from a bundle, a directory with a config.json and a root
+file system:
+
+    # rtc run -b BUNDLE ID";
+
+/// Everything that can be typed.
+#[derive(Debug, Parser)]
+#[command(name = "rtc", about = ABOUT, args_override_self = true, disable_version_flag = true)]
+#[command(disable_help_subcommand = true, disable_help_flag = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+/// The flags in front of the command.
+#[derive(Args, Debug, Default)]
+pub(crate) struct Global {
+    /// Write debug messages to the log
+    #[arg(long)]
+    pub(crate) debug: bool,
+    /// Append log messages to this file instead of writing them to stderr
+    #[arg(long, value_name = "FILE")]
+    pub(crate) log: Option<PathBuf>,
+    /// Format of the log
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    pub(crate) log_format: LogFormat,
+    /// Directory that keeps the state of containers [default: /run/rtc, or $XDG_RUNTIME_DIR/rtc for other users than
+    /// root]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+    /// Let systemd make the cgroups: cgroupsPath is then slice:prefix:name
+    #[arg(long)]
+    pub(crate) systemd_cgroup: bool,
+    /// Who makes the cgroups
+    #[arg(long, value_name = "MANAGER", value_enum)]
+    pub(crate) cgroup_manager: Option<Manager>,
+    /// Ignore failures to use cgroups that a user without privilege can't avoid
+    #[arg(long, value_name = "true|false|auto", value_enum, default_value_t)]
+    pub(crate) rootless: Rootless,
+    /// Accepted and without effect: rtc needs no criu
+    #[arg(long, value_name = "PATH", hide = true)]
+    pub(crate) criu: Option<PathBuf>,
+    /// Print the version
+    #[arg(long, short = 'v', action = ArgAction::SetTrue)]
+    pub(crate) version: bool,
+}
+
+/// How a log line is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// `time="…" level=error msg="…"`
+    #[default]
+    Text,
+    /// `{"level":"error","msg":"…","time":"…"}`
+    Json,
+}
+
+/// The values of `--cgroup-manager`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Manager {
+    /// Make cgroups as directories.
+    Cgroupfs,
+    /// Ask systemd for a scope.
+    Systemd,
+    /// Leave the container in the caller's cgroup.
+    Disabled,
+}
+
+/// The values of `--rootless`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Rootless {
+    /// Assume a caller without privilege.
+    True,
+    /// Assume a caller with privilege.
+    False,
+    /// Look at the user and the user namespace.
+    #[default]
+    Auto,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "one is made per process")]
+pub(crate) enum Command {
+    Check(check::Check),
+    Checkpoint(checkpoint::Checkpoint),
+    Create(create::Create),
+    Delete(delete::Delete),
+    Events(events::Events),
+    Exec(exec::Exec),
+    Features(features::Features),
+    InstallShim(install_shim::InstallShim),
+    Kill(kill::Kill),
+    List(list::List),
+    Pause(pause::Pause),
+    Ps(ps::Ps),
+    Restore(restore::Restore),
+    Resume(resume::Resume),
+    Run(run::Run),
+    Spec(spec::Spec),
+    Start(start::Start),
+    State(state::State),
+    Update(update::Update),
+}
+
+/// The name that help and `--version` give: `runc` when called by that name, as drop-in links are, else `rtc`.
+pub(crate) fn program_name(argv0: &str) -> &'static str {
+    match argv0.rsplit('/').next() {
+        Some("runc") => "runc",
+        _ => "rtc",
+    }
+}
+
+/// clap's command for all of the above, with help laid out as runc lays it out: `NAME:` first.
+pub(crate) fn command(program: &'static str) -> clap::Command {
+    let help = Arg::new("help").short('h').long("help").action(ArgAction::HelpShort).global(true).help("Print help");
+    let root = format!(
+        "NAME:\n   {program} - {{about}}\n\n{DESCRIPTION}\n\nUSAGE:\n   {program} [global options] command [command \
+         options] [arguments...]\n\nVERSION:\n   {}\n\nCOMMANDS:\n{{subcommands}}\n\nGLOBAL OPTIONS:\n{{options}}\n",
+        env!("CARGO_PKG_VERSION")
+    );
+    Cli::command().bin_name(program).arg(help).help_template(root).term_width(100).mut_subcommands(|sub| {
+        let name = sub.get_name();
+        let positionals: Vec<String> = sub.get_positionals().map(|p| p.to_string()).collect();
+        // clap would put two empty lines in front of its {after-help}.
+        let description = sub.get_after_help().map(|d| format!("DESCRIPTION:\n{d}\n\n")).unwrap_or_default();
+        let template = format!(
+            "NAME:\n   {program} {name} - {{about}}\n\nUSAGE:\n   {program} {name} [command options] \
+             {}\n\n{description}OPTIONS:\n{{options}}\n",
+            positionals.join(" ")
+        );
+        sub.help_template(template)
+    })
+}

@@ -1,0 +1,75 @@
+//! `rtc exec`: one more process in a container.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::Args;
+
+const DESCRIPTION: &str = "   \
+   Exit status: that of the process, or 255 for a failure of rtc itself.";
+
+/// The arguments of `exec`.
+#[derive(Args, Debug)]
+#[command(about = "execute new process inside the container", after_help = DESCRIPTION)]
+pub(crate) struct Exec {
+    /// Socket that gets the master end of the process's terminal
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) console_socket: Option<PathBuf>,
+    /// Socket that gets a file descriptor of the process (a pidfd)
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) pidfd_socket: Option<PathBuf>,
+    /// Working directory in the container
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cwd: Option<PathBuf>,
+    /// Set a variable; may be repeated
+    #[arg(long, short, value_name = "NAME=VALUE")]
+    pub(crate) env: Vec<OsString>,
+    /// Give the process a terminal
+    #[arg(long, short)]
+    pub(crate) tty: bool,
+    /// User id, and group id
+    #[arg(long, short, value_name = "UID[:GID]")]
+    pub(crate) user: Option<String>,
+    /// Additional group ids; may be repeated
+    #[arg(long, short = 'g', value_name = "GID", value_delimiter = ',')]
+    pub(crate) additional_gids: Vec<u32>,
+    /// File with the specification's process object
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) process: Option<PathBuf>,
+    /// Return when the process runs
+    #[arg(long, short)]
+    pub(crate) detach: bool,
+    /// File to write the process id to, as seen by the caller
+    #[arg(long, value_name = "FILE")]
+    pub(crate) pid_file: Option<PathBuf>,
+    /// SELinux label of the process
+    #[arg(long, value_name = "LABEL")]
+    pub(crate) process_label: Option<String>,
+    /// AppArmor profile of the process
+    #[arg(long, value_name = "PROFILE")]
+    pub(crate) apparmor: Option<String>,
+    /// Forbid the process to gain privilege
+    #[arg(long)]
+    pub(crate) no_new_privs: bool,
+    /// Add a capability; may be repeated
+    #[arg(long, short, value_name = "CAPABILITY")]
+    pub(crate) cap: Vec<String>,
+    /// Pass this many further file descriptors, from 3 up, to the process
+    #[arg(long, value_name = "N", default_value_t)]
+    pub(crate) preserve_fds: u32,
+    /// Cgroup below the container's to run the process in
+    #[arg(long, value_name = "PATH")]
+    pub(crate) cgroup: Option<String>,
+    /// In a paused container: wait for its resume
+    #[arg(long)]
+    pub(crate) ignore_paused: bool,
+    /// Accepted and without effect, as in crun
+    #[arg(long, hide = true)]
+    pub(crate) no_subreaper: bool,
+    /// The container
+    #[arg(value_name = "container-id")]
+    pub(crate) id: String,
+    /// Program and its arguments
+    #[arg(value_name = "command", num_args = 0..)]
+    pub(crate) command: Vec<OsString>,
+}

@@ -1,0 +1,23 @@
+//! `rtc kill`: a signal for the container's process.
+
+use clap::Args;
+
+const DESCRIPTION: &str = "   \
+   The signal is a name, with or without SIG, or a number. Without a private pid
+   namespace, KILL goes to all processes of the container.";
+
+/// The arguments of `kill`.
+#[derive(Args, Debug)]
+#[command(about = "kill sends the specified signal (default: SIGTERM) to the container's init process")]
+#[command(after_help = DESCRIPTION)]
+pub(crate) struct Kill {
+    /// Send the signal to all processes of the container; no error if it has stopped
+    #[arg(long, short)]
+    pub(crate) all: bool,
+    /// The container
+    #[arg(value_name = "container-id")]
+    pub(crate) id: String,
+    /// The signal
+    #[arg(value_name = "signal", default_value = "SIGTERM")]
+    pub(crate) signal: String,
+}
