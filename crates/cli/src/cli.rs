@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
+use crate::session::Session;
 use crate::commands::{
     check, checkpoint, create, delete, events, exec, features, install_shim, kill, list, pause, ps, restore, resume,
     run, spec, start, state, update,
@@ -125,6 +126,61 @@ pub(crate) enum Command {
     Start(start::Start),
     State(state::State),
     Update(update::Update),
+}
+
+impl Command {
+    /// Does it: the exit status.
+    ///
+    /// # Errors
+    /// What the command couldn't do.
+    pub(crate) fn run(self, session: &Session) -> anyhow::Result<u8> {
+        match self {
+            Self::Check(c) => c.run(session),
+            Self::Checkpoint(c) => c.run(session),
+            Self::Create(c) => c.run(session),
+            Self::Delete(c) => c.run(session),
+            Self::Events(c) => c.run(session),
+            Self::Exec(c) => c.run(session),
+            Self::Features(c) => c.run(session),
+            Self::InstallShim(c) => c.run(session),
+            Self::Kill(c) => c.run(session),
+            Self::List(c) => c.run(session),
+            Self::Pause(c) => c.run(session),
+            Self::Ps(c) => c.run(session),
+            Self::Restore(c) => c.run(session),
+            Self::Resume(c) => c.run(session),
+            Self::Run(c) => c.run(session),
+            Self::Spec(c) => c.run(session),
+            Self::Start(c) => c.run(session),
+            Self::State(c) => c.run(session),
+            Self::Update(c) => c.run(session),
+        }
+    }
+
+    /// What is being done to what, for the front of an error: `create web1`.
+    pub(crate) fn deed(&self) -> String {
+        match self {
+            Self::Check(_) => "check".to_owned(),
+            Self::Checkpoint(c) => format!("checkpoint {}", c.id),
+            Self::Create(c) => format!("create {}", c.id),
+            Self::Delete(c) => format!("delete {}", c.id),
+            Self::Events(c) => format!("events {}", c.id),
+            Self::Exec(c) => format!("exec {}", c.id),
+            Self::Features(_) => "features".to_owned(),
+            Self::InstallShim(_) => "install-shim".to_owned(),
+            Self::Kill(c) => format!("kill {}", c.id),
+            Self::List(_) => "list".to_owned(),
+            Self::Pause(c) => format!("pause {}", c.id),
+            Self::Ps(c) => format!("ps {}", c.id),
+            Self::Restore(c) => format!("restore {}", c.id),
+            Self::Resume(c) => format!("resume {}", c.id),
+            Self::Run(c) => format!("run {}", c.id),
+            Self::Spec(_) => "spec".to_owned(),
+            Self::Start(c) => format!("start {}", c.id),
+            Self::State(c) => format!("state {}", c.id),
+            Self::Update(c) => format!("update {}", c.id),
+        }
+    }
 }
 
 /// The name that help and `--version` give: `runc` when called by that name, as drop-in links are, else `rtc`.

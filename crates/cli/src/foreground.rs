@@ -4,15 +4,14 @@
 //! once is noticed as surely as any other.
 
 use std::io;
-use std::os::fd::AsFd;
-use std::time::Duration;
+use std::os::fd::{AsFd, OwnedFd};
 
 use nix::sys::signal::{SigSet, Signal, SigmaskHow, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
-use nix::unistd::Pid;
 use rtc_sys::{CallExt, Result};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, WaitOptions, pidfd_open, pidfd_send_signal, set_child_subreaper, wait};
 
 use crate::terminal::{Interests, Terminal};
 
@@ -33,4 +32,128 @@ const OWN: [Signal; 9] = [
 /// Signals held back for a process that is about to be made.
 pub(crate) struct Foreground {
     signals: SignalFd,
+}
+
+impl Foreground {
+    /// Blocks the signals that are to be passed on, and SIGCHLD. To be called before the process is made; the runtime
+    /// gives the process an empty mask again.
+    ///
+    /// As a subreaper rtc is the parent of the container's orphans, as runc is.
+    ///
+    /// # Errors
+    /// The kernel refuses the mask or the descriptor.
+    pub(crate) fn prepare(subreaper: bool) -> Result<Self> {
+        let mut mask = SigSet::all();
+        for signal in OWN {
+            mask.remove(signal);
+        }
+        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&mask), None).call("sigprocmask", "SIG_SETMASK")?;
+        let signals =
+            SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).call("signalfd", "-1")?;
+        if subreaper {
+            set_child_subreaper(Some(rustix::process::getpid())).call("prctl", "PR_SET_CHILD_SUBREAPER, 1")?;
+        }
+        Ok(Self { signals })
+    }
+
+    /// Stays with child `pid` until it ends: its exit status, or 128 + the signal that ended it.
+    ///
+    /// # Errors
+    /// `pid` isn't a child.
+    pub(crate) fn wait(&self, pid: i32, mut terminal: Option<Terminal>) -> Result<i32> {
+        let not_a_child = || rtc_sys::Error::new("pidfd_open", pid, rtc_sys::Errno::ECHILD);
+        let child = Pid::from_raw(pid).ok_or_else(not_a_child)?;
+        let pidfd = pidfd_open(child, PidfdFlags::empty()).call("pidfd_open", pid)?;
+        loop {
+            let ready = self.poll(&pidfd, terminal.as_ref())?;
+            if let (Some(terminal), Some(events)) = (&mut terminal, &ready.terminal) {
+                terminal.transfer(events);
+            }
+            if ready.signal {
+                self.pass_on(&pidfd, terminal.as_ref())?;
+            }
+            if let Some(status) = reap(child)? {
+                if let Some(terminal) = &mut terminal {
+                    terminal.drain();
+                }
+                return Ok(status);
+            }
+            if ready.ended {
+                return Err(not_a_child());
+            }
+        }
+    }
+
+    /// Waits for a signal, the process's end, or something to move to or from its terminal.
+    fn poll(&self, pidfd: &OwnedFd, terminal: Option<&Terminal>) -> Result<Ready> {
+        let (stdin, stdout) = (io::stdin(), io::stdout());
+        let mut fds =
+            vec![PollFd::new(&self.signals, PollFlags::IN), PollFd::from_borrowed_fd(pidfd.as_fd(), PollFlags::IN)];
+        // An entry without interest would still report a hang-up, again and again.
+        let mut at = [None; 3];
+        if let Some(terminal) = terminal {
+            let wanted = terminal.interests();
+            let ends = [(stdin.as_fd(), wanted.stdin), (stdout.as_fd(), wanted.stdout), (terminal.master(), wanted.master)];
+            for (slot, (fd, flags)) in at.iter_mut().zip(ends) {
+                if !flags.is_empty() {
+                    *slot = Some(fds.len());
+                    fds.push(PollFd::from_borrowed_fd(fd, flags));
+                }
+            }
+        }
+        match poll(&mut fds, None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(e) => return Err(e).call("poll", fds.len()),
+        }
+        let got = |slot: Option<usize>| slot.map_or(PollFlags::empty(), |n| fds[n].revents());
+        Ok(Ready {
+            signal: !got(Some(0)).is_empty(),
+            ended: !got(Some(1)).is_empty(),
+            terminal: terminal
+                .is_some()
+                .then(|| Interests { stdin: got(at[0]), stdout: got(at[1]), master: got(at[2]) }),
+        })
+    }
+
+    /// Hands the signals that have come to the process.
+    fn pass_on(&self, pidfd: &OwnedFd, terminal: Option<&Terminal>) -> Result<()> {
+        while let Some(info) = self.signals.read_signal().call("read", "signalfd")? {
+            match (Signal::try_from(info.ssi_signo.cast_signed()), terminal) {
+                (Ok(Signal::SIGCHLD), _) => {}
+                (Ok(Signal::SIGWINCH), Some(terminal)) => terminal.resize(),
+                (Ok(signal), _) => {
+                    if let Some(signal) = rustix::process::Signal::from_named_raw(signal as i32) {
+                        // ESRCH: it has ended, and the next look finds it.
+                        let _ = pidfd_send_signal(pidfd, signal);
+                    }
+                }
+                // Real-time signals have no meaning that rtc could know of: they end here.
+                (Err(_), _) => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What poll found.
+struct Ready {
+    signal: bool,
+    ended: bool,
+    terminal: Option<Interests>,
+}
+
+/// Takes in all children that have ended; the status of `child` if it is among them.
+fn reap(child: Pid) -> Result<Option<i32>> {
+    let mut found = None;
+    loop {
+        match wait(WaitOptions::NOHANG) {
+            Ok(Some((pid, status))) if pid == child => {
+                found = status.exit_status().or(status.terminating_signal().map(|signal| 128 + signal)).or(found);
+            }
+            Ok(Some(_)) => {}
+            Ok(None) | Err(Errno::CHILD) => return Ok(found),
+            Err(Errno::INTR) => {}
+            Err(e) => return Err(e).call("wait4", "-1, WNOHANG"),
+        }
+    }
 }

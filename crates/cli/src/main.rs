@@ -1,20 +1,102 @@
 //! The `rtc` binary: arguments, log, output, exit codes.
+//!
+//! What a container is stands in `rtc-runtime`, what a checkpoint is in `rtc-checkpoint`; this crate turns the command
+//! lines of runc and crun into calls of the two, and their answers into the output and exit codes that engines parse.
+//! Called by the name `criu` it answers the questions that engines have for criu (`criu_front.rs`).
 #![forbid(unsafe_code)]
+
 mod argv;
 mod cli;
 mod clock;
 mod commands;
+mod criu_front;
+mod foreground;
 mod logger;
+mod session;
 mod table;
+mod terminal;
+mod version;
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::process::ExitCode;
 
 use clap::FromArgMatches;
-fn main() {
-    let program = "rtc";
-    let root = cli::command(program);
-    let args = argv::normalise(&root, std::env::args_os().skip(1));
-    let m = root.clone().no_binary_name(true).try_get_matches_from(&args);
-    match m {
-        Ok(m) => println!("{:?}", cli::Cli::from_arg_matches(&m)),
-        Err(e) => { println!("{}", argv::complaint(&root, &args, &e)); println!("{e}"); }
+use clap::error::ErrorKind;
+
+use cli::{Cli, Command};
+use session::Session;
+
+/// The exit status of a failure, except of `exec`.
+const FAILURE: u8 = 1;
+/// The exit status of `exec` when it is rtc that fails, so that it is not taken for the process's own.
+const EXEC_FAILURE: u8 = 255;
+
+fn main() -> ExitCode {
+    let mut args = std::env::args_os();
+    let argv0 = args.next().unwrap_or_default().to_string_lossy().into_owned();
+    if argv0.rsplit('/').next() == Some("criu") {
+        return criu_front::main(args.collect());
     }
+    let program = cli::program_name(&argv0);
+    match parse(program, args) {
+        Ok(cli) => run(program, cli),
+        Err(code) => code,
+    }
+}
+
+/// Reads the command line. What ends there, help or a complaint, is printed, and its exit status is the error.
+fn parse(program: &'static str, args: impl Iterator<Item = OsString>) -> Result<Cli, ExitCode> {
+    let root = cli::command(program);
+    let args = argv::normalise(&root, args);
+    let mut parser = root.clone().no_binary_name(true);
+    let parsed = parser.try_get_matches_from_mut(&args).and_then(|matches| Cli::from_arg_matches(&matches));
+    parsed.map_err(|error| match error.kind() {
+        ErrorKind::DisplayHelp => print(&error.to_string()),
+        _ => {
+            logger::fail(&argv::complaint(&root, &args, &error));
+            ExitCode::from(FAILURE)
+        }
+    })
+}
+
+fn run(program: &'static str, cli: Cli) -> ExitCode {
+    if cli.global.version {
+        return print(&version::text(program));
+    }
+    let Some(command) = cli.command else {
+        return print(&cli::command(program).render_help().to_string());
+    };
+    if let Err(error) = logger::start(cli.global.log.as_deref(), cli.global.log_format, cli.global.debug) {
+        logger::fail(&error.to_string());
+        return ExitCode::from(FAILURE);
+    }
+    let failure = if matches!(command, Command::Exec(_)) { EXEC_FAILURE } else { FAILURE };
+    let deed = command.deed();
+    match command.run(&Session::new(&cli.global)) {
+        Ok(status) => {
+            logger::release();
+            ExitCode::from(status)
+        }
+        Err(error) => {
+            logger::fail(&failure_line(&deed, &error));
+            ExitCode::from(failure)
+        }
+    }
+}
+
+/// The one line about what went wrong, outermost first, and the remedy where one is known.
+fn failure_line(deed: &str, error: &anyhow::Error) -> String {
+    let hint = error.chain().find_map(|cause| {
+        let runtime = cause.downcast_ref::<rtc_runtime::Error>().and_then(rtc_runtime::Error::hint);
+        runtime.or_else(|| cause.downcast_ref::<rtc_checkpoint::error::Error>().and_then(|e| e.hint()))
+    });
+    let hint = hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
+    format!("{deed}: {error:#}{hint}")
+}
+
+/// Prints to stdout; a reader who has gone is no failure of ours to report.
+fn print(text: &str) -> ExitCode {
+    let written = io::stdout().write_all(text.as_bytes());
+    ExitCode::from(if written.is_ok() { 0 } else { FAILURE })
 }

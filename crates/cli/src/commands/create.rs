@@ -1,5 +1,8 @@
 //! `rtc create`: a container up to the point where its process waits for `start`.
 
+use anyhow::Result;
+use rtc_runtime::{CreateOptions, Payload};
+use crate::session::Session;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -44,4 +47,31 @@ pub(crate) struct Common {
     /// Pass this many further file descriptors, from 3 up, to the container
     #[arg(long, value_name = "N", default_value_t)]
     pub(crate) preserve_fds: u32,
+}
+
+impl Common {
+    /// The runtime's options for the container `id`.
+    pub(crate) fn options(&self, id: &str, foreground: bool) -> CreateOptions {
+        CreateOptions {
+            id: id.to_owned(),
+            bundle: self.bundle.clone().unwrap_or_else(|| PathBuf::from(".")),
+            pid_file: self.pid_file.clone(),
+            console_socket: self.console_socket.clone(),
+            pidfd_socket: self.pidfd_socket.clone(),
+            foreground,
+            no_pivot: self.no_pivot,
+            no_new_keyring: self.no_new_keyring,
+            preserve_fds: self.preserve_fds,
+        }
+    }
+}
+
+impl Create {
+    /// # Errors
+    /// The container can't be made; nothing is left of it.
+    pub(crate) fn run(self, session: &Session) -> Result<u8> {
+        rtc_runtime::seal::ensure()?;
+        rtc_runtime::create(&session.host, &self.common.options(&self.id, false), Payload::Exec)?;
+        Ok(0)
+    }
 }

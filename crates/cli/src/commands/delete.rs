@@ -1,5 +1,8 @@
 //! `rtc delete`: all that is left of a stopped container goes.
 
+use anyhow::Result;
+use rtc_runtime::Kind;
+use crate::session::Session;
 use clap::Args;
 
 /// The arguments of `delete`.
@@ -12,4 +15,19 @@ pub(crate) struct Delete {
     /// The container
     #[arg(value_name = "container-id")]
     pub(crate) id: String,
+}
+
+impl Delete {
+    /// # Errors
+    /// No such container, or it runs; neither with `--force`.
+    pub(crate) fn run(self, session: &Session) -> Result<u8> {
+        match session.container(&self.id) {
+            Err(error) if self.force && *error.kind() == Kind::NotFound => Ok(0),
+            Err(error) => Err(error.into()),
+            Ok(container) => {
+                container.delete(self.force)?;
+                Ok(0)
+            }
+        }
+    }
 }

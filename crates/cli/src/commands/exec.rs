@@ -1,6 +1,13 @@
 //! `rtc exec`: one more process in a container.
 
-use std::ffi::OsString;
+use std::fs;
+use anyhow::{Context, Result, bail};
+use rtc_runtime::{ExecOptions, ExecProcess, Overrides};
+use crate::foreground::Foreground;
+use crate::logger;
+use crate::terminal::Terminal;
+use super::run::exit_status;
+use crate::session::Session;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -23,7 +30,7 @@ pub(crate) struct Exec {
     pub(crate) cwd: Option<PathBuf>,
     /// Set a variable; may be repeated
     #[arg(long, short, value_name = "NAME=VALUE")]
-    pub(crate) env: Vec<OsString>,
+    pub(crate) env: Vec<String>,
     /// Give the process a terminal
     #[arg(long, short)]
     pub(crate) tty: bool,
@@ -71,5 +78,58 @@ pub(crate) struct Exec {
     pub(crate) id: String,
     /// Program and its arguments
     #[arg(value_name = "command", num_args = 0..)]
-    pub(crate) command: Vec<OsString>,
+    pub(crate) command: Vec<String>,
+}
+
+impl Exec {
+    /// # Errors
+    /// The process can't be run in the container.
+    pub(crate) fn run(self, session: &Session) -> Result<u8> {
+        rtc_runtime::seal::ensure()?;
+        let detach = self.detach;
+        let id = self.id.clone();
+        let options = self.options()?;
+        if detach {
+            session.container(&id)?.exec(&options)?;
+            return Ok(0);
+        }
+        // Orphans of the process belong to the container's init, not to rtc.
+        let foreground = Foreground::prepare(false)?;
+        let mut executed = session.container(&id)?.exec(&options)?;
+        logger::release();
+        let terminal = executed.console.take().map(Terminal::attach).transpose()?;
+        Ok(exit_status(foreground.wait(executed.pid, terminal)?))
+    }
+
+    fn options(self) -> Result<ExecOptions> {
+        let process = match self.process {
+            // By name, not by descriptor: it may be a pipe of the caller's shell.
+            Some(path) => {
+                ExecProcess::Json(fs::read(&path).with_context(|| format!("read {}", path.display()))?)
+            }
+            None if self.command.is_empty() => bail!("process args cannot be empty: give a command, or --process FILE"),
+            None => ExecProcess::Overrides(Overrides {
+                args: self.command,
+                env: self.env,
+                cwd: self.cwd,
+                tty: self.tty,
+                user: self.user.map(|user| user.parse()).transpose()?,
+                additional_gids: self.additional_gids,
+                capabilities: self.cap,
+                no_new_privs: self.no_new_privs.then_some(true),
+                apparmor: self.apparmor,
+                process_label: self.process_label,
+            }),
+        };
+        Ok(ExecOptions {
+            process,
+            pid_file: self.pid_file,
+            console_socket: self.console_socket,
+            pidfd_socket: self.pidfd_socket,
+            foreground: !self.detach,
+            preserve_fds: self.preserve_fds,
+            cgroup: self.cgroup.map(PathBuf::from),
+            ignore_paused: self.ignore_paused,
+        })
+    }
 }

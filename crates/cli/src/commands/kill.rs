@@ -1,5 +1,7 @@
 //! `rtc kill`: a signal for the container's process.
 
+use anyhow::Result;
+use crate::session::Session;
 use clap::Args;
 
 const DESCRIPTION: &str = "   \
@@ -20,4 +22,14 @@ pub(crate) struct Kill {
     /// The signal
     #[arg(value_name = "signal", default_value = "SIGTERM")]
     pub(crate) signal: String,
+}
+
+impl Kill {
+    /// # Errors
+    /// No such container or signal, or the container has stopped and `--all` isn't given.
+    pub(crate) fn run(self, session: &Session) -> Result<u8> {
+        let signal = rtc_runtime::parse_signal(&self.signal)?;
+        session.container(&self.id)?.kill(signal, self.all)?;
+        Ok(0)
+    }
 }

@@ -1,5 +1,7 @@
 //! `rtc pause`: freezes all processes of a container.
 
+use anyhow::Result;
+use crate::session::Session;
 use clap::Args;
 
 /// The arguments of `pause`.
@@ -9,4 +11,13 @@ pub(crate) struct Pause {
     /// The container
     #[arg(value_name = "container-id")]
     pub(crate) id: String,
+}
+
+impl Pause {
+    /// # Errors
+    /// No such container, or it is in another state.
+    pub(crate) fn run(self, session: &Session) -> Result<u8> {
+        session.container(&self.id)?.pause()?;
+        Ok(0)
+    }
 }

@@ -1,5 +1,7 @@
 //! `rtc resume`: thaws the processes of a paused container.
 
+use anyhow::Result;
+use crate::session::Session;
 use clap::Args;
 
 /// The arguments of `resume`.
@@ -9,4 +11,13 @@ pub(crate) struct Resume {
     /// The container
     #[arg(value_name = "container-id")]
     pub(crate) id: String,
+}
+
+impl Resume {
+    /// # Errors
+    /// No such container, or it is in another state.
+    pub(crate) fn run(self, session: &Session) -> Result<u8> {
+        session.container(&self.id)?.resume()?;
+        Ok(0)
+    }
 }

@@ -1,5 +1,11 @@
 //! `rtc run`: create and start in one, in the foreground unless detached.
 
+use anyhow::{Context, Result};
+use rtc_runtime::Container;
+use crate::foreground::Foreground;
+use crate::logger;
+use crate::terminal::Terminal;
+use crate::session::Session;
 use clap::Args;
 
 use super::create::Common;
@@ -26,4 +32,46 @@ pub(crate) struct Run {
     /// The container's name, unique on this host
     #[arg(value_name = "container-id")]
     pub(crate) id: String,
+}
+
+impl Run {
+    /// # Errors
+    /// The container can't be made or started; nothing is left of it.
+    pub(crate) fn run(self, session: &Session) -> Result<u8> {
+        rtc_runtime::seal::ensure()?;
+        let options = self.common.options(&self.id, !self.detach);
+        if self.detach {
+            rtc_runtime::run(&session.host, &options)?;
+            return Ok(0);
+        }
+        let foreground = Foreground::prepare(!self.no_subreaper)?;
+        let container = rtc_runtime::run(&session.host, &options)?;
+        logger::release();
+        stay(&foreground, container, self.keep)
+    }
+}
+
+/// Stays with a started container until its end, then deletes it unless it is to be kept.
+///
+/// # Errors
+/// The caller's terminal can't be used, in which case the container is killed; or what is left can't be deleted.
+pub(crate) fn stay(foreground: &Foreground, mut container: Container, keep: bool) -> Result<u8> {
+    let ended = (|| {
+        let terminal = container.take_console().map(Terminal::attach).transpose()?;
+        let pid = container.init_pid().context("init has no pid")?;
+        Ok::<_, anyhow::Error>(foreground.wait(pid, terminal)?)
+    })();
+    if ended.is_err() || !keep {
+        let deleted = container.delete(true);
+        // The first failure is the one to tell of.
+        let status = ended?;
+        deleted?;
+        return Ok(exit_status(status));
+    }
+    Ok(exit_status(ended?))
+}
+
+/// What the shell would see of it: a process's status is a byte.
+pub(crate) fn exit_status(status: i32) -> u8 {
+    status.to_le_bytes()[0]
 }

@@ -1,5 +1,7 @@
 //! `rtc start`: lets the process of a created container go.
 
+use anyhow::Result;
+use crate::session::Session;
 use clap::Args;
 
 /// The arguments of `start`.
@@ -9,4 +11,13 @@ pub(crate) struct Start {
     /// The container
     #[arg(value_name = "container-id")]
     pub(crate) id: String,
+}
+
+impl Start {
+    /// # Errors
+    /// No such container, or it isn't waiting for its start.
+    pub(crate) fn run(self, session: &Session) -> Result<u8> {
+        session.container(&self.id)?.start()?;
+        Ok(0)
+    }
 }

@@ -1,0 +1,42 @@
+//! What the global flags mean for every command.
+
+use std::path::PathBuf;
+
+use rtc_runtime::{CgroupManager, Container, Host};
+
+use crate::cli::{Global, Manager};
+
+/// The host of this call.
+pub(crate) struct Session {
+    /// Where containers are kept, and who makes their cgroups.
+    pub(crate) host: Host,
+    /// `--root` was given.
+    pub(crate) root_given: bool,
+}
+
+impl Session {
+    /// The meaning of the global flags. The last word on cgroups has `--cgroup-manager`.
+    pub(crate) fn new(global: &Global) -> Self {
+        let cgroup_manager = match global.cgroup_manager {
+            Some(Manager::Cgroupfs) => CgroupManager::Cgroupfs,
+            Some(Manager::Systemd) => CgroupManager::Systemd,
+            Some(Manager::Disabled) => CgroupManager::Disabled,
+            None if global.systemd_cgroup => CgroupManager::Systemd,
+            None => CgroupManager::default(),
+        };
+        let default = Host::default();
+        let root: Option<PathBuf> = global.root.clone().filter(|root| !root.as_os_str().is_empty());
+        Self {
+            root_given: root.is_some(),
+            host: Host { root: root.unwrap_or(default.root), cgroup_manager },
+        }
+    }
+
+    /// The container named `id`.
+    ///
+    /// # Errors
+    /// "container does not exist", or its state can't be read.
+    pub(crate) fn container(&self, id: &str) -> rtc_runtime::Result<Container> {
+        self.host.load(id)
+    }
+}
