@@ -12,6 +12,7 @@ use clap::{Arg, ArgAction, Command};
 /// Rewrites the arguments after argv\[0\]:
 /// * `-long` becomes `--long` where the command has an option of that name;
 /// * `--flag=true` becomes `--flag`, and `--flag=false` is left out;
+/// * `help COMMAND` becomes `COMMAND -h`;
 /// * `exec ID PROGRAM …` and `ps ID …` get a `--` in front of what belongs to the program or to ps.
 pub(crate) fn normalise(root: &Command, args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut args = args.into_iter();
@@ -36,6 +37,10 @@ pub(crate) fn normalise(root: &Command, args: impl IntoIterator<Item = OsString>
             } else if let Some(sub) = arg.to_str().and_then(|name| root.find_subcommand(name)) {
                 command = sub;
                 in_command = true;
+            } else if bytes == b"help" {
+                out.extend(args.next());
+                out.push("-h".into());
+                break;
             } else {
                 out.push(arg);
                 break;
@@ -86,7 +91,7 @@ fn option(command: &Command, arg: &OsStr, out: &mut Vec<OsString>) -> Option<boo
     Some(takes_value(found) && value.is_none())
 }
 
-fn find<'a>(command: &'a Command, wanted: impl Fn(&Arg) -> bool) -> Option<&'a Arg> {
+fn find(command: &Command, wanted: impl Fn(&Arg) -> bool) -> Option<&Arg> {
     command.get_arguments().find(|a| wanted(a))
 }
 
@@ -148,4 +153,90 @@ fn wrong_count(command: &Command) -> String {
 fn plain(error: &clap::Error) -> String {
     let text = error.to_string();
     text.lines().next().unwrap_or("bad usage").trim_start_matches("error: ").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::FromArgMatches;
+
+    use super::*;
+    use crate::cli::{self, Cli};
+
+    fn normal(line: &str) -> String {
+        let args = normalise(&cli::command("rtc"), line.split(' ').map(OsString::from));
+        args.join(OsStr::new(" ")).into_string().expect("it was UTF-8")
+    }
+
+    fn parse(line: &str) -> Result<Cli, String> {
+        let root = cli::command("rtc");
+        let args = normalise(&root, line.split(' ').map(OsString::from));
+        let matches = root.clone().no_binary_name(true).try_get_matches_from(&args);
+        matches.and_then(|m| Cli::from_arg_matches(&m)).map_err(|e| complaint(&root, &args, &e))
+    }
+
+    #[test]
+    fn looser_forms() {
+        for (typed, normal_form) in [
+            ("restore -no-subreaper -bundle b -pid-file=p id", "restore --no-subreaper --bundle b --pid-file=p id"),
+            ("--debug=true --systemd-cgroup=false state a", "--debug state a"),
+            ("-root /r list", "--root /r list"),
+            // A value is not an option, even if it looks like one.
+            ("create --bundle -root a", "create --bundle -root a"),
+            ("update --memory -1 a", "update --memory -1 a"),
+            ("exec -t a sh -c -no-subreaper", "exec -t a -- sh -c -no-subreaper"),
+            ("exec -e A=1 a -t sh --env", "exec -e A=1 a -t -- sh --env"),
+            ("exec a -- -odd", "exec a -- -odd"),
+            ("ps a -ef", "ps a -- -ef"),
+            ("ps --format json a", "ps --format json a"),
+            ("create a --bundle b", "create a --bundle b"),
+            ("help create", "create -h"),
+            ("help", "-h"),
+        ] {
+            assert_eq!(normal(typed), normal_form);
+        }
+    }
+
+    /// Command lines that engines were seen to send (CONTRACT.md section 1).
+    #[test]
+    fn engines_lines() {
+        for line in [
+            "--systemd-cgroup --log-format=json --log /l create --bundle /u --pid-file /p --console-socket /c a",
+            "--log-format=json --log /l exec --pid-file /p --process /x --detach --console-socket /c a",
+            "checkpoint --image-path /i --work-path /w --leave-running --leave-running --tcp-established --file-locks a",
+            "checkpoint --image-path /i --work-path /w --parent-path ../pre-checkpoint a",
+            "--root /r --log /l --log-format json restore --image-path /i --work-path /w --detach --pid-file /p \
+             -no-subreaper --bundle /t a",
+            "restore --bundle /b --pid-file /p --no-pivot --no-new-keyring --detach --image-path /i --work-path /b \
+             --tcp-close --lsm-profile=selinux:x --lsm-mount-context=y --preserve-fds 2 --console-socket /s a",
+            "--root /r --log /l --log-format json ps --format json a",
+            "update --resources=- a",
+            "kill --all a 15",
+            "kill a 10",
+            "delete --force a",
+            "--cgroup-manager disabled create --bundle /b a",
+            "--rootless=true --criu /c state a",
+            "update --cpu-quota -1 --pids-limit -1 --memory-swap=-1 a",
+        ] {
+            assert!(parse(line).is_ok(), "{line}: {:?}", parse(line).err());
+        }
+    }
+
+    #[test]
+    fn complaints() {
+        for (typed, text) in [
+            ("restore --lsm-mount-context", "flag needs an argument: -lsm-mount-context"),
+            ("restore -lsm-mount-context", "flag needs an argument: -lsm-mount-context"),
+            ("create -b", "flag needs an argument: -bundle"),
+            ("foo -h", "No help topic for 'foo'"),
+            ("create", "\"create\" requires exactly 1 argument(s)"),
+            ("create a b", "\"create\" requires exactly 1 argument(s)"),
+            ("exec", "\"exec\" requires a minimum of 1 argument(s)"),
+            ("kill", "\"kill\" requires a minimum of 1 argument(s)"),
+            ("create --nosuch a", "flag provided but not defined: -nosuch"),
+            ("update --cpu-period x a", "invalid value \"x\" for flag -cpu-period: invalid digit found in string"),
+            ("--log-format=xml list", "invalid value \"xml\" for flag -log-format: use one of text, json"),
+        ] {
+            assert_eq!(parse(typed).err().as_deref(), Some(text), "{typed}");
+        }
+    }
 }

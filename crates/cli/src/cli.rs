@@ -7,11 +7,11 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
-use crate::session::Session;
 use crate::commands::{
     check, checkpoint, create, delete, events, exec, features, install_shim, kill, list, pause, ps, restore, resume,
     run, spec, start, state, update,
 };
+use crate::session::Session;
 
 /// How `rtc -h` introduces the program.
 const ABOUT: &str = "Open Container Initiative runtime";
@@ -211,4 +211,30 @@ pub(crate) fn command(program: &'static str) -> clap::Command {
         );
         sub.help_template(template)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// All help texts in one file, so that a change of any is seen. `BLESS=1 cargo test -p rtc` writes it anew.
+    #[test]
+    fn help_texts() {
+        let mut root = command("rtc");
+        let mut all = root.render_help().to_string();
+        for sub in root.get_subcommands() {
+            all += "\n----------------------------------------\n";
+            all += &sub.clone().render_help().to_string();
+        }
+        let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/src/help.txt");
+        if std::env::var_os("BLESS").is_some() {
+            std::fs::write(golden, &all).expect("the source is writable");
+        }
+        assert_eq!(all, std::fs::read_to_string(golden).expect("help.txt is there"));
+    }
+
+    #[test]
+    fn clap_finds_no_fault_with_the_definitions() {
+        command("rtc").debug_assert();
+    }
 }

@@ -6,7 +6,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use nix::sys::signal::{SigSet, Signal, SigmaskHow, sigprocmask};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rtc_sys::{CallExt, Result};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -93,7 +93,8 @@ impl Foreground {
         let mut at = [None; 3];
         if let Some(terminal) = terminal {
             let wanted = terminal.interests();
-            let ends = [(stdin.as_fd(), wanted.stdin), (stdout.as_fd(), wanted.stdout), (terminal.master(), wanted.master)];
+            let ends =
+                [(stdin.as_fd(), wanted.stdin), (stdout.as_fd(), wanted.stdout), (terminal.master(), wanted.master)];
             for (slot, (fd, flags)) in at.iter_mut().zip(ends) {
                 if !flags.is_empty() {
                     *slot = Some(fds.len());
@@ -109,16 +110,19 @@ impl Foreground {
         Ok(Ready {
             signal: !got(Some(0)).is_empty(),
             ended: !got(Some(1)).is_empty(),
-            terminal: terminal
-                .is_some()
-                .then(|| Interests { stdin: got(at[0]), stdout: got(at[1]), master: got(at[2]) }),
+            terminal: terminal.is_some().then(|| Interests {
+                stdin: got(at[0]),
+                stdout: got(at[1]),
+                master: got(at[2]),
+            }),
         })
     }
 
     /// Hands the signals that have come to the process.
     fn pass_on(&self, pidfd: &OwnedFd, terminal: Option<&Terminal>) -> Result<()> {
         while let Some(info) = self.signals.read_signal().call("read", "signalfd")? {
-            match (Signal::try_from(info.ssi_signo.cast_signed()), terminal) {
+            let number = i32::try_from(info.ssi_signo).unwrap_or(0);
+            match (Signal::try_from(number), terminal) {
                 (Ok(Signal::SIGCHLD), _) => {}
                 (Ok(Signal::SIGWINCH), Some(terminal)) => terminal.resize(),
                 (Ok(signal), _) => {

@@ -12,6 +12,7 @@ mod commands;
 mod criu_front;
 mod foreground;
 mod logger;
+mod process_table;
 mod session;
 mod table;
 mod terminal;

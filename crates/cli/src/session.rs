@@ -26,10 +26,7 @@ impl Session {
         };
         let default = Host::default();
         let root: Option<PathBuf> = global.root.clone().filter(|root| !root.as_os_str().is_empty());
-        Self {
-            root_given: root.is_some(),
-            host: Host { root: root.unwrap_or(default.root), cgroup_manager },
-        }
+        Self { root_given: root.is_some(), host: Host { root: root.unwrap_or(default.root), cgroup_manager } }
     }
 
     /// The container named `id`.

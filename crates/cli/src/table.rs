@@ -23,9 +23,6 @@ mod tests {
     #[test]
     fn columns_line_up() {
         let rows = [["ID", "PID", "OWNER"], ["a-rather-long-name", "7", "root"]].map(|r| r.map(String::from).to_vec());
-        assert_eq!(
-            layout(&rows),
-            "ID                   PID         OWNER\na-rather-long-name   7           root\n"
-        );
+        assert_eq!(layout(&rows), "ID                   PID         OWNER\na-rather-long-name   7           root\n");
     }
 }

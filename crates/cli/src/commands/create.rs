@@ -1,8 +1,8 @@
 //! `rtc create`: a container up to the point where its process waits for `start`.
 
+use crate::session::Session;
 use anyhow::Result;
 use rtc_runtime::{CreateOptions, Payload};
-use crate::session::Session;
 use std::path::PathBuf;
 
 use clap::Args;

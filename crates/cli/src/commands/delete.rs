@@ -1,9 +1,9 @@
 //! `rtc delete`: all that is left of a stopped container goes.
 
-use anyhow::Result;
-use rtc_runtime::Kind;
 use crate::session::Session;
+use anyhow::Result;
 use clap::Args;
+use rtc_runtime::Kind;
 
 /// The arguments of `delete`.
 #[derive(Args, Debug)]

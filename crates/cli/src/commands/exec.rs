@@ -1,13 +1,13 @@
 //! `rtc exec`: one more process in a container.
 
-use std::fs;
-use anyhow::{Context, Result, bail};
-use rtc_runtime::{ExecOptions, ExecProcess, Overrides};
+use super::run::exit_status;
 use crate::foreground::Foreground;
 use crate::logger;
-use crate::terminal::Terminal;
-use super::run::exit_status;
 use crate::session::Session;
+use crate::terminal::Terminal;
+use anyhow::{Context, Result, bail};
+use rtc_runtime::{ExecOptions, ExecProcess, Overrides};
+use std::fs;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -104,9 +104,7 @@ impl Exec {
     fn options(self) -> Result<ExecOptions> {
         let process = match self.process {
             // By name, not by descriptor: it may be a pipe of the caller's shell.
-            Some(path) => {
-                ExecProcess::Json(fs::read(&path).with_context(|| format!("read {}", path.display()))?)
-            }
+            Some(path) => ExecProcess::Json(fs::read(&path).with_context(|| format!("read {}", path.display()))?),
             None if self.command.is_empty() => bail!("process args cannot be empty: give a command, or --process FILE"),
             None => ExecProcess::Overrides(Overrides {
                 args: self.command,

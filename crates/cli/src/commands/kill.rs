@@ -1,7 +1,7 @@
 //! `rtc kill`: a signal for the container's process.
 
-use anyhow::Result;
 use crate::session::Session;
+use anyhow::Result;
 use clap::Args;
 
 const DESCRIPTION: &str = "   \

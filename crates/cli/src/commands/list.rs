@@ -3,11 +3,11 @@
 use std::io::{self, Write};
 use std::iter;
 
-use anyhow::{Context, Result};
-use rtc_runtime::{Kind, OciState};
-use crate::table;
 use crate::session::Session;
+use crate::table;
+use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
+use rtc_runtime::{Kind, OciState};
 
 /// The flags of `list`.
 #[derive(Args, Debug)]

@@ -1,7 +1,7 @@
 //! `rtc pause`: freezes all processes of a container.
 
-use anyhow::Result;
 use crate::session::Session;
+use anyhow::Result;
 use clap::Args;
 
 /// The arguments of `pause`.

@@ -1,7 +1,7 @@
 //! `rtc resume`: thaws the processes of a paused container.
 
-use anyhow::Result;
 use crate::session::Session;
+use anyhow::Result;
 use clap::Args;
 
 /// The arguments of `resume`.

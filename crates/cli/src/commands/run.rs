@@ -1,12 +1,12 @@
 //! `rtc run`: create and start in one, in the foreground unless detached.
 
-use anyhow::{Context, Result};
-use rtc_runtime::Container;
 use crate::foreground::Foreground;
 use crate::logger;
-use crate::terminal::Terminal;
 use crate::session::Session;
+use crate::terminal::Terminal;
+use anyhow::{Context, Result};
 use clap::Args;
+use rtc_runtime::Container;
 
 use super::create::Common;
 

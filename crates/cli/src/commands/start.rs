@@ -1,7 +1,7 @@
 //! `rtc start`: lets the process of a created container go.
 
-use anyhow::Result;
 use crate::session::Session;
+use anyhow::Result;
 use clap::Args;
 
 /// The arguments of `start`.

@@ -2,8 +2,8 @@
 
 use std::io::{self, Write};
 
-use anyhow::{Context, Result};
 use crate::session::Session;
+use anyhow::{Context, Result};
 use clap::Args;
 
 /// The arguments of `state`.
