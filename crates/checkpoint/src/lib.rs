@@ -4,9 +4,12 @@
 //! restore takes an image and one held process and makes that process the tree's root.
 #![forbid(unsafe_code)]
 
+pub mod diag;
 pub mod error;
 pub mod files;
 pub mod image;
+pub mod netlink;
+pub mod netns;
 pub mod procfs;
 pub mod program;
 pub mod resource;
