@@ -13,8 +13,8 @@ use std::time::SystemTime;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use rtc_sys::{CallExt, Result};
 
-use crate::cli::LogFormat;
 use crate::clock;
+use crate::global::LogFormat;
 
 static LOGGER: OnceLock<Logger> = OnceLock::new();
 

@@ -11,6 +11,7 @@ mod clock;
 mod commands;
 mod criu_front;
 mod foreground;
+mod global;
 mod logger;
 mod process_table;
 mod session;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use rtc_runtime::{CgroupManager, Container, Host};
 
-use crate::cli::{Global, Manager};
+use crate::global::{Global, Manager};
 
 /// The host of this call.
 pub(crate) struct Session {
