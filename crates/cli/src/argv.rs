@@ -168,9 +168,9 @@ mod tests {
     }
 
     fn parse(line: &str) -> Result<Cli, String> {
-        let root = cli::command("rtc");
+        let mut root = cli::command("rtc");
         let args = normalise(&root, line.split(' ').map(OsString::from));
-        let matches = root.clone().no_binary_name(true).try_get_matches_from(&args);
+        let matches = root.try_get_matches_from_mut(&args);
         matches.and_then(|m| Cli::from_arg_matches(&m)).map_err(|e| complaint(&root, &args, &e))
     }
 

@@ -28,7 +28,7 @@ file system:
 /// Everything that can be typed.
 #[derive(Debug, Parser)]
 #[command(name = "rtc", about = ABOUT, args_override_self = true, disable_version_flag = true)]
-#[command(disable_help_subcommand = true, disable_help_flag = true)]
+#[command(disable_help_subcommand = true, disable_help_flag = true, no_binary_name = true)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,

@@ -49,10 +49,9 @@ fn main() -> ExitCode {
 
 /// Reads the command line. What ends there, help or a complaint, is printed, and its exit status is the error.
 fn parse(program: &'static str, args: impl Iterator<Item = OsString>) -> Result<Cli, ExitCode> {
-    let root = cli::command(program);
+    let mut root = cli::command(program);
     let args = argv::normalise(&root, args);
-    let mut parser = root.clone().no_binary_name(true);
-    let parsed = parser.try_get_matches_from_mut(&args).and_then(|matches| Cli::from_arg_matches(&matches));
+    let parsed = root.try_get_matches_from_mut(&args).and_then(|matches| Cli::from_arg_matches(&matches));
     parsed.map_err(|error| match error.kind() {
         ErrorKind::DisplayHelp => print(&error.to_string()),
         _ => {
