@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 
-use rtc_sys::CallExt;
+use rtc_sys::{CallExt, Errno};
 use rustix::fs::{Mode, OFlags};
 
 use super::Cgroup;
@@ -27,7 +27,7 @@ impl Cgroup {
         match read_at(self.dirfd(), file) {
             Ok(text) => Ok(Some(text)),
             // EOPNOTSUPP: psi is compiled in but switched off.
-            Err(e) if matches!(e.errno(), rtc_sys::Errno::ENOENT | rtc_sys::Errno::EOPNOTSUPP) => Ok(None),
+            Err(e) if matches!(e.errno(), Errno::ENOENT | Errno::EOPNOTSUPP) => Ok(None),
             Err(e) => Err(e).context(|| self.noun()),
         }
     }
@@ -63,4 +63,11 @@ pub(super) fn read_at(dir: impl AsFd, file: &str) -> rtc_sys::Result<String> {
 pub(super) fn write_at(dir: impl AsFd, file: &str, value: &str) -> rtc_sys::Result<()> {
     let mut handle = File::from(open(dir, file, OFlags::WRONLY)?);
     handle.write_all(value.as_bytes()).call("write", format_args!("{file}, {value:?}"))
+}
+
+/// Whether an error of a control file means that the cgroup, or the file's controller, is gone.
+///
+/// Opening in a removed cgroup gives ENOENT, using a file that was open ENODEV.
+pub(super) fn is_gone(error: &rtc_sys::Error) -> bool {
+    matches!(error.errno(), Errno::ENODEV | Errno::ENOENT)
 }

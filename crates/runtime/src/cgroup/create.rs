@@ -1,9 +1,20 @@
 //! Making cgroups: the directories, the controllers on the way, the checks that nobody else uses the target.
 
-use std::path::Path;
+use std::fs;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Component, Path};
 
+use rtc_sys::CallExt;
+use rustix::fs::{AtFlags, Gid, Mode, Uid};
+
+use super::control::{read_at, write_at};
+use super::hierarchy::open_beneath;
 use super::{Cgroup, Hierarchy, Placement};
-use crate::Result;
+use crate::error::Context;
+use crate::{Error, Kind, Result};
+
+/// What a delegate may write, on kernels that don't list it in /sys/kernel/cgroup/delegate (before 4.15).
+const DELEGATE: &str = "cgroup.procs cgroup.subtree_control cgroup.threads";
 
 impl Hierarchy {
     /// Makes the cgroup of a new container, with its parents, and hands every available controller down to it.
@@ -16,9 +27,63 @@ impl Hierarchy {
     /// directory can't be made.
     /// A controller that can't be handed down is no error here: [`Cgroup::apply`] names it if a limit needs it.
     pub fn create(&self, placement: &Placement) -> Result<Cgroup> {
-        let _ = placement;
-        unimplemented!()
+        let path = self.below(&placement.path)?;
+        let dir = make(self.root().as_fd(), path).context(|| format!("cgroup {}", placement.path.display()))?;
+        let cgroup = Cgroup { dir, path: placement.path.clone() };
+        let found = cgroup.procs()?;
+        if !found.is_empty() || cgroup.is_populated()? {
+            return Err(Error::new(
+                Kind::WrongState,
+                format!("container's cgroup is not empty: {} process(es) found in {}", found.len(), cgroup.noun()),
+            )
+            .with_hint("give the container a linux.cgroupsPath of its own"));
+        }
+        if cgroup.freezer_is_on()? || cgroup.is_frozen()? {
+            let message = format!("container's cgroup unexpectedly frozen: {}", cgroup.noun());
+            return Err(Error::new(Kind::WrongState, message)
+                .with_hint("thaw it: write 0 to cgroup.freeze there, or in the ancestor that is frozen"));
+        }
+        Ok(cgroup)
     }
+}
+
+/// Makes the directories of `path` below `root`, handing controllers down on the way, and opens the last.
+fn make(root: BorrowedFd<'_>, path: &Path) -> rtc_sys::Result<OwnedFd> {
+    let mut dir: Option<OwnedFd> = None;
+    for component in path.components() {
+        let Component::Normal(name) = component else { continue };
+        let parent = dir.as_ref().map_or(root, AsFd::as_fd);
+        hand_down(parent)?;
+        match rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o755)) {
+            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+            Err(e) => return Err(e).call("mkdirat", path.display()),
+        }
+        dir = Some(open_beneath(parent, Path::new(name))?);
+    }
+    match dir {
+        Some(dir) => Ok(dir),
+        None => open_beneath(root, Path::new("")),
+    }
+}
+
+/// Enables, for the children of a cgroup, every controller that it has and they don't.
+///
+/// Each by itself: one that can't be enabled (EBUSY: the cgroup has processes of its own; EINVAL: real-time tasks with
+/// `cpu`) must not keep the others away.
+fn hand_down(dir: BorrowedFd<'_>) -> rtc_sys::Result<()> {
+    let available = read_at(dir, "cgroup.controllers")?;
+    if available.trim().is_empty() {
+        return Ok(());
+    }
+    let enabled = read_at(dir, "cgroup.subtree_control")?;
+    for controller in available.split_ascii_whitespace() {
+        if !enabled.split_ascii_whitespace().any(|c| c == controller) {
+            if let Err(e) = write_at(dir, "cgroup.subtree_control", &format!("+{controller}")) {
+                log::debug!("controller {controller} is not handed down: {e}");
+            }
+        }
+    }
+    Ok(())
 }
 
 impl Cgroup {
@@ -27,8 +92,13 @@ impl Cgroup {
     /// # Errors
     /// `bad sub cgroup path` for one that leads above this cgroup; ENOENT when it doesn't exist.
     pub fn sub(&self, path: &Path) -> Result<Cgroup> {
-        let _ = path;
-        unimplemented!()
+        if path.components().any(|c| c == Component::ParentDir) {
+            return Err(Error::new(Kind::Invalid, format!("bad sub cgroup path: {}", path.display())));
+        }
+        let path: std::path::PathBuf = path.components().filter(|c| matches!(c, Component::Normal(_))).collect();
+        let full = self.path.join(&path);
+        let dir = open_beneath(&self.dir, &path).context(|| format!("cgroup {}", full.display()))?;
+        Ok(Cgroup { dir, path: full })
     }
 
     /// Gives a user the right to make cgroups below this one and to move processes between them: the directory and the
@@ -37,8 +107,21 @@ impl Cgroup {
     /// # Errors
     /// A file can't be changed. Files that this kernel lacks are left out.
     pub fn delegate(&self, uid: u32, gid: u32) -> Result<()> {
-        let _ = (uid, gid);
-        unimplemented!()
+        let owner = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+        rustix::fs::fchown(&self.dir, owner.0, owner.1)
+            .call("fchown", format_args!("{}, {uid}, {gid}", self.path.display()))
+            .context(|| self.noun())?;
+        let list = fs::read_to_string("/sys/kernel/cgroup/delegate").unwrap_or_else(|_| DELEGATE.to_owned());
+        for file in list.split_ascii_whitespace() {
+            match rustix::fs::chownat(&self.dir, file, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW) {
+                // A controller that isn't enabled here.
+                Ok(()) | Err(rustix::io::Errno::NOENT) => {}
+                Err(e) => {
+                    return Err(e).call("fchownat", format_args!("{file}, {uid}, {gid}")).context(|| self.noun());
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Moves a process here by writing to `cgroup.procs`.
@@ -49,7 +132,6 @@ impl Cgroup {
     /// # Errors
     /// EBUSY when the cgroup has children with controllers; ESRCH when the process is gone.
     pub fn add(&self, pid: i32) -> Result<()> {
-        let _ = pid;
-        unimplemented!()
+        self.write("cgroup.procs", &pid.to_string())
     }
 }

@@ -25,6 +25,7 @@ mod membership;
 mod placement;
 mod remove;
 pub mod stats;
+mod wait;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};

@@ -1,9 +1,23 @@
 //! Ending: killing what is in a cgroup, listing it, removing it.
 
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use rtc_sys::{CallExt, Errno};
+use rustix::fs::{AtFlags, Dir, FileType};
+
 use super::Cgroup;
-use crate::Result;
+use super::control::{is_gone, read_at};
+use super::hierarchy::open_beneath;
+use super::wait::{Deadline, flag};
+use crate::error::Context;
+use crate::{Error, Kind, Result};
+
+/// How long the tasks of a cgroup without `cgroup.kill` may take to freeze before they are signalled unfrozen.
+const FREEZE_BEFORE_KILL: Duration = Duration::from_secs(2);
 
 impl Cgroup {
     /// The pids of all processes in it and below it, as this process's pid namespace counts them, ascending.
@@ -13,7 +27,20 @@ impl Cgroup {
     /// # Errors
     /// A `cgroup.procs` can't be read. A cgroup that vanishes meanwhile is no error.
     pub fn procs(&self) -> Result<Vec<i32>> {
-        unimplemented!()
+        let mut pids = Vec::new();
+        walk(self.dirfd(), &mut |dir| match read_at(dir, "cgroup.procs") {
+            Ok(text) => {
+                pids.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid != 0));
+                Ok(())
+            }
+            // EOPNOTSUPP: a threaded cgroup; its processes stand in the threaded domain above it.
+            Err(e) if is_gone(&e) || e.errno() == Errno::EOPNOTSUPP => Ok(()),
+            Err(e) => Err(e),
+        })
+        .context(|| self.noun())?;
+        pids.sort_unstable();
+        pids.dedup();
+        Ok(pids)
     }
 
     /// Whether any process lives in it or below it. Zombies don't count.
@@ -21,7 +48,11 @@ impl Cgroup {
     /// # Errors
     /// `cgroup.events` can't be read; a removed cgroup is not populated.
     pub fn is_populated(&self) -> Result<bool> {
-        unimplemented!()
+        match read_at(self.dirfd(), "cgroup.events") {
+            Ok(text) => Ok(flag(&text, "populated")),
+            Err(e) if is_gone(&e) => Ok(false),
+            Err(e) => Err(e).context(|| self.noun()),
+        }
     }
 
     /// Sends SIGKILL to all processes in it and below it, also frozen ones, and forks in flight.
@@ -31,7 +62,35 @@ impl Cgroup {
     /// # Errors
     /// The write or a signal fails; processes that are gone, and a removed cgroup, are no error.
     pub fn kill(&self) -> Result<()> {
-        unimplemented!()
+        match super::control::write_at(self.dirfd(), "cgroup.kill", "1") {
+            Ok(()) => Ok(()),
+            Err(e) if is_gone(&e) => self.kill_by_signals(),
+            Err(e) => Err(e).context(|| self.noun()),
+        }
+    }
+
+    /// What [`Cgroup::kill`] does before 5.14.
+    fn kill_by_signals(&self) -> Result<()> {
+        if !self.is_populated()? {
+            return Ok(());
+        }
+        // Frozen tasks can't fork away from the list. If they don't freeze, most are still caught.
+        let was_frozen = self.freezer_is_on()?;
+        if let Err(e) = self.freeze(FREEZE_BEFORE_KILL) {
+            log::debug!("{}: killing unfrozen: {e}", self.noun());
+        }
+        let mut result = Ok(());
+        for pid in self.procs()? {
+            match kill(Pid::from_raw(pid), Signal::SIGKILL) {
+                Ok(()) | Err(Errno::ESRCH) => {}
+                Err(e) => result = Err(e).call("kill", format_args!("{pid}, SIGKILL")).context(|| self.noun()),
+            }
+        }
+        // A frozen task takes SIGKILL at once since 5.2, so the switch goes back where it was.
+        if !was_frozen {
+            let _ = self.write("cgroup.freeze", "0");
+        }
+        result
     }
 
     /// Waits until no process lives in it or below it.
@@ -39,8 +98,16 @@ impl Cgroup {
     /// # Errors
     /// `timeout` is over.
     pub fn wait_empty(&self, timeout: Duration) -> Result<()> {
-        let _ = timeout;
-        unimplemented!()
+        self.wait_empty_until(Deadline::after(timeout), timeout)
+    }
+
+    fn wait_empty_until(&self, deadline: Deadline, timeout: Duration) -> Result<()> {
+        if self.wait_for("populated", false, deadline)? {
+            return Ok(());
+        }
+        let pids: Vec<String> = self.procs()?.iter().map(i32::to_string).collect();
+        let message = format!("{}: not empty after {timeout:?}: pid {}", self.noun(), pids.join(", "));
+        Err(Error::new(Kind::System, message))
     }
 
     /// Removes it and all cgroups below it, which must hold no process or only dying ones, which are waited for.
@@ -50,7 +117,93 @@ impl Cgroup {
     /// # Errors
     /// Processes are left in it after `timeout`; the message lists them.
     pub fn remove(self, timeout: Duration) -> Result<()> {
-        let _ = timeout;
-        unimplemented!()
+        let deadline = Deadline::after(timeout);
+        loop {
+            match self.remove_now() {
+                Ok(()) => return Ok(()),
+                Err(e) if e.errno() == Errno::EBUSY => {}
+                Err(e) => return Err(e).context(|| self.noun()),
+            }
+            self.wait_empty_until(deadline, timeout)?;
+            if deadline.left().is_zero() {
+                // Empty and yet busy: somebody makes cgroups in it as fast as they are removed.
+                return self.remove_now().context(|| self.noun());
+            }
+        }
     }
+
+    /// Removes the tree once, deepest first.
+    fn remove_now(&self) -> rtc_sys::Result<()> {
+        // When it is gone, its name may be another container's by now.
+        if read_at(self.dirfd(), "cgroup.events").is_err_and(|e| is_gone(&e)) {
+            return Ok(());
+        }
+        remove_children(self.dirfd())?;
+        let name = self.path.file_name().map_or(Path::new("/"), Path::new);
+        // The handle's parent, not the path's: a cgroup's directory can't be moved elsewhere.
+        let parent = open_parent(self.dirfd())?;
+        remove_directory(parent.as_fd(), name)
+    }
+}
+
+/// Opens the directory above a cgroup's.
+fn open_parent(dir: BorrowedFd<'_>) -> rtc_sys::Result<std::os::fd::OwnedFd> {
+    use rustix::fs::{Mode, OFlags};
+    rustix::fs::openat(dir, "..", OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY, Mode::empty())
+        .call("openat", "..")
+}
+
+/// Calls `visit` with a cgroup's directory, then with all below it.
+fn walk(dir: BorrowedFd<'_>, visit: &mut dyn FnMut(BorrowedFd<'_>) -> rtc_sys::Result<()>) -> rtc_sys::Result<()> {
+    visit(dir)?;
+    for name in children(dir)? {
+        match open_beneath(dir, Path::new(&name)) {
+            Ok(child) => walk(child.as_fd(), visit)?,
+            Err(e) if is_gone(&e) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+fn remove_children(dir: BorrowedFd<'_>) -> rtc_sys::Result<()> {
+    for name in children(dir)? {
+        match open_beneath(dir, Path::new(&name)) {
+            Ok(child) => remove_children(child.as_fd())?,
+            Err(e) if is_gone(&e) => continue,
+            Err(e) => return Err(e),
+        }
+        remove_directory(dir, Path::new(&name))?;
+    }
+    Ok(())
+}
+
+fn remove_directory(parent: BorrowedFd<'_>, name: &Path) -> rtc_sys::Result<()> {
+    match rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR).call("rmdir", name.display()) {
+        Err(e) if !is_gone(&e) => Err(e),
+        _ => Ok(()),
+    }
+}
+
+/// The names of the cgroups directly below a cgroup.
+fn children(dir: BorrowedFd<'_>) -> rtc_sys::Result<Vec<String>> {
+    let mut names = Vec::new();
+    let entries = match Dir::read_from(dir) {
+        Ok(entries) => entries,
+        Err(rustix::io::Errno::NOENT) => return Ok(names),
+        Err(e) => return Err(e).call("getdents64", "cgroup"),
+    };
+    for entry in entries {
+        let entry = match entry {
+            Ok(entry) => entry,
+            // The directory was removed while it was read.
+            Err(rustix::io::Errno::NOENT | rustix::io::Errno::NODEV) => break,
+            Err(e) => return Err(e).call("getdents64", "cgroup"),
+        };
+        let name = entry.file_name().to_string_lossy();
+        if entry.file_type() == FileType::Directory && name != "." && name != ".." {
+            names.push(name.into_owned());
+        }
+    }
+    Ok(names)
 }

@@ -1,0 +1,75 @@
+//! `linux.resources.memory`.
+
+use oci_spec::runtime::LinuxMemory;
+
+use super::plan::{Missing, Setting, Value, invalid, limit};
+use crate::Result;
+
+pub(super) fn plan(memory: &LinuxMemory, plan: &mut Vec<Setting>) -> Result<()> {
+    for (name, value) in [("limit", memory.limit()), ("swap", memory.swap()), ("reservation", memory.reservation())] {
+        if let Some(value) = value.filter(|value| *value < -1) {
+            return invalid(format!("memory.{name} {value} is neither a number of bytes nor -1"));
+        }
+    }
+    // 0 is "not set" in all three.
+    let set = |value: Option<i64>| value.filter(|value| *value != 0);
+    if let Some(bytes) = set(memory.limit()) {
+        plan.push(Setting::new("memory.limit", "memory.max", limit(bytes)));
+    }
+    swap(set(memory.limit()), set(memory.swap()), plan)?;
+    if let Some(bytes) = set(memory.reservation()) {
+        // "max" would protect everything: -1 means no reservation.
+        plan.push(match bytes {
+            -1 => Setting::new("memory.reservation", "memory.low", "0").ignore_missing(),
+            _ => Setting::new("memory.reservation", "memory.low", limit(bytes)),
+        });
+    }
+    warn_of_version_1(memory);
+    Ok(())
+}
+
+/// `swap` is memory and swap together; memory.swap.max is swap alone.
+fn swap(memory: Option<i64>, total: Option<i64>, plan: &mut Vec<Setting>) -> Result<()> {
+    const FILE: &str = "memory.swap.max";
+    match (memory, total) {
+        // Lifting the memory limit lifts that of swap, as on version 1, where the sum can't be below the part.
+        (Some(-1), None) => plan.push(Setting::new("memory.limit", FILE, "max")),
+        (_, None) => {}
+        (_, Some(-1)) => plan.push(Setting::new("memory.swap", FILE, "max")),
+        (None, Some(total)) => {
+            plan.push(Setting::of("memory.swap", FILE, Value::SwapOf(total), Missing::Refuse));
+        }
+        (memory, Some(total)) => {
+            let value = swap_value(memory, total)?;
+            // A kernel without swap swaps nothing, as asked.
+            let missing = if value == "0" { Missing::Ignore } else { Missing::Refuse };
+            plan.push(Setting::of("memory.swap", FILE, Value::Text(value), missing));
+        }
+    }
+    Ok(())
+}
+
+/// The swap limit below a sum of memory and swap. A memory limit of `None` or -1 is no limit.
+pub(super) fn swap_value(memory: Option<i64>, total: i64) -> Result<String> {
+    let Some(memory) = memory.filter(|memory| *memory >= 0) else {
+        return invalid(format!("memory.swap {total} needs a memory limit"));
+    };
+    match total.checked_sub(memory).filter(|swap| *swap >= 0) {
+        Some(swap) => Ok(swap.to_string()),
+        None => invalid(format!(
+            "memory.swap {total} is memory and swap together: it can't be below the memory limit {memory}"
+        )),
+    }
+}
+
+/// Properties that cgroup2 has no counterpart for and that runc too leaves out.
+fn warn_of_version_1(memory: &LinuxMemory) {
+    let ignored = [
+        ("swappiness", memory.swappiness().is_some()),
+        ("disableOOMKiller", memory.disable_oom_killer() == Some(true)),
+        ("kernelTCP", memory.kernel_tcp().is_some_and(|limit| limit > 0)),
+    ];
+    for (name, _) in ignored.into_iter().filter(|(_, set)| *set) {
+        log::warn!("linux.resources.memory.{name} has no effect with cgroup version 2");
+    }
+}
