@@ -7,6 +7,7 @@
 #![deny(unsafe_op_in_unsafe_fn)]
 #![deny(clippy::undocumented_unsafe_blocks)]
 
+pub mod bpf;
 pub mod chain;
 pub mod error;
 pub mod fdio;
@@ -19,6 +20,7 @@ pub mod pidfd;
 pub mod procmem;
 pub mod ptrace;
 pub mod regs;
+pub mod seccomp;
 pub mod socket;
 
 pub use error::{CallExt, Errno, Error, Result};

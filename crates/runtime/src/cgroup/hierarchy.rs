@@ -96,11 +96,6 @@ impl Hierarchy {
     pub(super) fn root(&self) -> &OwnedFd {
         &self.root
     }
-
-    /// The cgroup that the mount shows at its mount point.
-    pub(super) fn shown(&self) -> &Path {
-        &self.shown
-    }
 }
 
 /// Opens a directory below another, never leaving it: a cgroup2 tree has no links, and mounts in it are not followed.
