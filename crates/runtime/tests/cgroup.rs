@@ -1,4 +1,9 @@
 //! Cgroups on the real file system. Needs root and a cgroup2 mount; controllers are used where they are.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "helpers of tests, too, say with unwrap what they take for granted"
+)]
 
 use std::io::{Read, Write};
 use std::path::PathBuf;

@@ -7,7 +7,7 @@
 
 use rtc_sys::bpf::Insn;
 
-use super::rule::{ALL, Device, Rule};
+use super::rule::{ALL, Rule};
 
 /// Registers: what is left of the request.
 const DEVICE: u8 = 2;
@@ -119,7 +119,7 @@ fn verdict(value: i32) -> [Insn; 2] {
 
 #[cfg(test)]
 mod tests {
-    use super::super::rule::{MKNOD, READ, WRITE};
+    use super::super::rule::{Device, MKNOD, READ, WRITE};
     use super::*;
 
     /// A request to the program.
