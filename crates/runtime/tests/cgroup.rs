@@ -1,4 +1,5 @@
 //! Cgroups on the real file system. Needs root and a cgroup2 mount; controllers are used where they are.
+#![forbid(unsafe_code)]
 #![allow(
     clippy::unwrap_used,
     clippy::print_stderr,

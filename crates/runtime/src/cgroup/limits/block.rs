@@ -2,7 +2,7 @@
 
 use oci_spec::runtime::{LinuxBlockIo, LinuxThrottleDevice};
 
-use super::plan::{Setting, invalid};
+use super::setting::{Setting, invalid};
 use crate::Result;
 
 pub(super) fn plan(block: &LinuxBlockIo, plan: &mut Vec<Setting>) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use oci_spec::runtime::LinuxCpu;
 
-use super::plan::{Missing, Setting, Value, invalid};
+use super::setting::{Missing, Setting, Value, invalid};
 use crate::Result;
 
 pub(super) fn plan(cpu: &LinuxCpu, plan: &mut Vec<Setting>) -> Result<()> {
@@ -31,7 +31,7 @@ pub(super) fn plan(cpu: &LinuxCpu, plan: &mut Vec<Setting>) -> Result<()> {
 
 /// cpu.max is `QUOTA PERIOD`, in microseconds. Written alone, a quota keeps the period that is set.
 fn bandwidth(cpu: &LinuxCpu, plan: &mut Vec<Setting>) {
-    let quota = cpu.quota().filter(|us| *us != 0).map(super::plan::limit);
+    let quota = cpu.quota().filter(|us| *us != 0).map(super::setting::limit);
     let period = cpu.period().filter(|us| *us != 0);
     match (quota, period) {
         (None, None) => {}

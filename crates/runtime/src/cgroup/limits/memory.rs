@@ -2,7 +2,7 @@
 
 use oci_spec::runtime::LinuxMemory;
 
-use super::plan::{Missing, Setting, Value, invalid, limit};
+use super::setting::{Missing, Setting, Value, invalid, limit};
 use crate::Result;
 
 pub(super) fn plan(memory: &LinuxMemory, plan: &mut Vec<Setting>) -> Result<()> {

@@ -3,7 +3,8 @@
 use oci_spec::runtime::{LinuxMemory, LinuxResources};
 use rtc_sys::Errno;
 
-use super::plan::{Missing, Setting, Value, plan};
+use super::plan::plan;
+use super::setting::{Missing, Setting, Value};
 use crate::cgroup::Cgroup;
 use crate::error::Context;
 use crate::{Error, Kind, Result};
