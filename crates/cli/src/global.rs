@@ -1,0 +1,71 @@
+//! The global flags: those in front of the command.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, ValueEnum};
+
+/// The flags in front of the command.
+#[derive(Args, Debug, Default)]
+pub(crate) struct Global {
+    /// Write debug messages to the log
+    #[arg(long)]
+    pub(crate) debug: bool,
+    /// Append log messages to this file instead of writing them to stderr
+    #[arg(long, value_name = "FILE")]
+    pub(crate) log: Option<PathBuf>,
+    /// Format of the log
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    pub(crate) log_format: LogFormat,
+    /// Directory that keeps the state of containers [default: /run/rtc, or $XDG_RUNTIME_DIR/rtc for other users than
+    /// root]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+    /// Let systemd make the cgroups: cgroupsPath is then slice:prefix:name
+    #[arg(long)]
+    pub(crate) systemd_cgroup: bool,
+    /// Who makes the cgroups
+    #[arg(long, value_name = "MANAGER", value_enum)]
+    pub(crate) cgroup_manager: Option<Manager>,
+    /// Ignore failures to use cgroups that a user without privilege can't avoid
+    #[arg(long, value_name = "true|false|auto", value_enum, default_value_t)]
+    pub(crate) rootless: Rootless,
+    /// Accepted and without effect: rtc needs no criu
+    #[arg(long, value_name = "PATH", hide = true)]
+    pub(crate) criu: Option<PathBuf>,
+    /// Print the version
+    #[arg(long, short = 'v', action = ArgAction::SetTrue)]
+    pub(crate) version: bool,
+}
+
+/// How a log line is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// `time="…" level=error msg="…"`
+    #[default]
+    Text,
+    /// `{"level":"error","msg":"…","time":"…"}`
+    Json,
+}
+
+/// The values of `--cgroup-manager`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Manager {
+    /// Make cgroups as directories.
+    Cgroupfs,
+    /// Ask systemd for a scope.
+    Systemd,
+    /// Leave the container in the caller's cgroup.
+    Disabled,
+}
+
+/// The values of `--rootless`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Rootless {
+    /// Assume a caller without privilege.
+    True,
+    /// Assume a caller with privilege.
+    False,
+    /// Look at the user and the user namespace.
+    #[default]
+    Auto,
+}
