@@ -10,9 +10,12 @@
 pub mod bpf;
 pub mod chain;
 pub mod error;
+pub mod events;
 pub mod fdio;
 pub mod guard;
+pub mod handle;
 pub mod interp;
+pub mod ipc;
 pub mod kcmp;
 pub mod message;
 pub mod pagemap;
