@@ -5,7 +5,7 @@
 
 use super::dumping::Dump;
 use super::kind::{FileKind, Files, OpenFile, Owner};
-use super::{Descriptor, DumpEnv, FileId, Probe};
+use super::{Descriptor, DumpEnv, FileId, Held, Probe};
 use crate::error::{Context as _, Result};
 use crate::{Error, Kind};
 use rustix::fs::OFlags;
@@ -108,11 +108,12 @@ impl<'a> FileDumper<'a> {
         Ok(id)
     }
 
-    /// Takes the second look at those kinds that want one, and gives all descriptions.
+    /// Takes the second look at those kinds that want one, and gives all descriptions,
+    /// with what must be kept until the tasks run on (dropped then) or are killed ([`Held::before_kill`] first).
     ///
     /// # Errors
     /// `Unsupported` when there are blockers; otherwise as [`FileDumper::add_table`].
-    pub fn finish(mut self) -> Result<Files> {
+    pub fn finish(mut self) -> Result<(Files, Vec<Box<dyn Held>>)> {
         // Descriptions found in queues are appended while this goes on, and have their turn.
         let mut next = 0;
         while next < self.files.len() {
@@ -120,11 +121,12 @@ impl<'a> FileDumper<'a> {
             self.describe_pending()?;
             next += 1;
         }
+        FileKind::conclude(&mut self.files, &mut self.cx)?;
         if self.cx.blocked() > 0 {
             return Err(Error::new(Kind::Unsupported, format!("{} things can't be saved", self.cx.blocked())));
         }
         // In a preflight some were closed meanwhile; nobody uses the ids then.
-        Ok(Files { files: self.files.into_iter().flatten().collect() })
+        Ok((Files { files: self.files.into_iter().flatten().collect() }, self.cx.held))
     }
 
     fn complete(&mut self, id: FileId) -> Result<()> {

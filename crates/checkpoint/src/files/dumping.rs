@@ -2,7 +2,7 @@
 
 use super::identity::{Handle, Identities, Key};
 use super::tasks::{self, TaskFiles};
-use super::{Blocker, Descriptor, DumpEnv, External, FileId, FileOptions, Probe, Table};
+use super::{Blocker, Descriptor, DumpEnv, External, FileId, FileOptions, Held, Probe, Table};
 use crate::error::{Context as _, Result};
 use crate::image::blob::Writer;
 use crate::program::TargetFd;
@@ -54,6 +54,7 @@ pub struct Dump<'a> {
     container_pids: HashMap<i32, i32>,
     /// How many pid namespaces lie around the container's.
     pid_level: usize,
+    pub(super) held: Vec<Box<dyn Held>>,
 }
 
 impl<'a> Dump<'a> {
@@ -72,6 +73,7 @@ impl<'a> Dump<'a> {
             holders: HashMap::new(),
             container_pids: HashMap::new(),
             pid_level: 0,
+            held: Vec::new(),
         };
         dump.pid_level = dump.pids(dump.env.init)?.len() - 1;
         Ok(dump)
@@ -131,6 +133,11 @@ impl<'a> Dump<'a> {
     /// The description that carries `object`, if any has asked yet.
     pub fn known_holder(&self, object: Object) -> Option<FileId> {
         self.holders.get(&object).copied()
+    }
+
+    /// Keeps `held` until the dump is over.
+    pub fn hold(&mut self, held: Box<dyn Held>) {
+        self.held.push(held);
     }
 
     /// The descriptor table of the task `pid` (host's count), if it has been added.
@@ -260,7 +267,7 @@ impl<'a> Dump<'a> {
     }
 
     /// Looks at a description and hands what is seen to `act`.
-    pub(super) fn probe<T>(&mut self, id: FileId, act: impl FnOnce(&Probe<'_>, &mut Self) -> Result<T>) -> Result<T> {
+    pub(crate) fn probe<T>(&mut self, id: FileId, act: impl FnOnce(&Probe<'_>, &mut Self) -> Result<T>) -> Result<T> {
         let fd = self.fetch(id)?;
         let (pid, number, place, raw_link, fdinfo) = self.texts(id)?;
         let flags = fcntl(&fd, FcntlArg::F_GETFL).call("fcntl", format_args!("{}, F_GETFL", fd.as_raw_fd()))?;

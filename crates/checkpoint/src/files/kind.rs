@@ -37,6 +37,44 @@ macro_rules! kinds {
                 match self { $(Self::$variant(kind) => kind.complete(probe, cx),)+ }
             }
 
+            // One kind's arm is all there is when the table has one line.
+            #[allow(unreachable_patterns)]
+            pub(super) fn conclude(files: &mut [Option<OpenFile>], cx: &mut Dump<'_>) -> Result<()> {
+                $({
+                    let mut all: Vec<(FileId, &mut $kind)> = Vec::new();
+                    for file in files.iter_mut().flatten() {
+                        match &mut file.file {
+                            Self::$variant(kind) => all.push((file.id, kind)),
+                            _ => {}
+                        }
+                    }
+                    <$kind>::conclude(&mut all, cx)?;
+                })+
+                Ok(())
+            }
+
+            /// Calls `open_together` of the kinds of the stage, or `finish_together` of all when there is none.
+            #[allow(unreachable_patterns)]
+            pub(super) fn together(files: &Files, stage: Option<Stage>, cx: &mut Restore<'_>) -> Result<()> {
+                $(if <$kind>::TOGETHER && stage.is_none_or(|stage| stage == <$kind>::STAGE) {
+                    let all = files.files.iter().filter_map(|file| match &file.file {
+                        Self::$variant(kind) => Some((FileRef { id: file.id, flags: file.flags }, kind)),
+                        _ => None,
+                    });
+                    let all: Vec<(FileRef, &$kind)> = all.collect();
+                    match stage {
+                        _ if all.is_empty() => {}
+                        Some(_) => <$kind>::open_together(&all, cx)?,
+                        None => <$kind>::finish_together(&all, cx)?,
+                    }
+                })+
+                Ok(())
+            }
+
+            pub(super) fn is_together(&self) -> bool {
+                match self { $(Self::$variant(_) => <$kind>::TOGETHER,)+ }
+            }
+
             pub(super) fn stage(&self) -> Stage {
                 match self { $(Self::$variant(_) => <$kind>::STAGE,)+ }
             }

@@ -166,6 +166,16 @@ pub struct RestoreEnv<'a> {
     pub externals: &'a BTreeMap<String, OwnedFd>,
 }
 
+/// What a kind of file keeps as it is from its last look until the dump is over: a lock, a mode of a socket.
+/// Dropping it puts everything back, for tasks that live on.
+pub trait Held: Send {
+    /// Prepares for the tasks being killed next; after it, dropping puts nothing back.
+    ///
+    /// # Errors
+    /// When it can't; the tasks can live on then.
+    fn before_kill(&mut self) -> crate::Result<()>;
+}
+
 /// When a kind of file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {

@@ -2,7 +2,7 @@
 
 use super::dumping::Dump;
 use super::restoring::Restore;
-use super::{FileRef, Probe, Stage, Table};
+use super::{FileId, FileRef, Probe, Stage, Table};
 use crate::Result;
 use crate::program::{Program, TargetFd};
 use std::os::fd::OwnedFd;
@@ -31,6 +31,35 @@ pub trait Resource: Sized {
     /// # Errors
     /// As [`Resource::dump`].
     fn complete(&mut self, _probe: &Probe<'_>, _cx: &mut Dump<'_>) -> Result<()> {
+        Ok(())
+    }
+
+    /// Last look at all of this kind together, when nothing more will be found: what connects them.
+    /// What must stay as it is until the dump is over goes to [`Dump::hold`].
+    ///
+    /// # Errors
+    /// As [`Resource::dump`].
+    fn conclude(_all: &mut [(FileId, &mut Self)], _cx: &mut Dump<'_>) -> Result<()> {
+        Ok(())
+    }
+
+    /// Whether [`Resource::open_together`] and [`Resource::finish_together`] are to be called.
+    const TOGETHER: bool = false;
+
+    /// Makes those of this kind, all of which are given, that can't be made one by one ([`Restore::place`]).
+    /// Called before [`Resource::open`] of the first file of the stage, which then is for the rest.
+    ///
+    /// # Errors
+    /// As [`Resource::open`].
+    fn open_together(_all: &[(FileRef, &Self)], _cx: &mut Restore<'_>) -> Result<()> {
+        Ok(())
+    }
+
+    /// As [`Resource::finish`], for all of this kind at once, after it.
+    ///
+    /// # Errors
+    /// As [`Resource::open`].
+    fn finish_together(_all: &[(FileRef, &Self)], _cx: &mut Restore<'_>) -> Result<()> {
         Ok(())
     }
 

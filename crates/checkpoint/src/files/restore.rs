@@ -5,8 +5,8 @@
 //! [`OpenFiles::finish`] once, before any task runs.
 
 use super::inside::inside;
-use super::kind::{Files, OpenFile, Owner};
-use super::restoring::Restore;
+use super::kind::{FileKind, Files, OpenFile, Owner};
+use super::restoring::{Kept, Restore};
 use super::{Descriptor, FileId, FileRef, RestoreEnv, Stage, Table, unknown_file};
 use crate::error::{Context as _, Result, bad_image};
 use crate::program::{Program, TargetFd};
@@ -26,6 +26,7 @@ pub struct OpenFiles {
     /// Those whose `after_table` has said that it is done.
     done: BTreeSet<FileId>,
     own_fds: OwnedFd,
+    kept: Kept,
 }
 
 impl OpenFiles {
@@ -42,7 +43,7 @@ impl OpenFiles {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let own_fds = rustix::fs::open("/proc/self/fd", flags, Mode::empty()).call("open", "/proc/self/fd")?;
         let opened = files.files.iter().map(|_| None).collect();
-        let mut all = Self { opened, done: BTreeSet::new(), own_fds };
+        let mut all = Self { opened, done: BTreeSet::new(), own_fds, kept: Kept::default() };
         all.open_stage(files, env, Stage::BeforeTasks, &BTreeMap::new())?;
         Ok(all)
     }
@@ -96,16 +97,16 @@ impl OpenFiles {
     /// # Errors
     /// As [`OpenFiles::open_all`].
     pub fn finish(&mut self, files: &Files, env: &RestoreEnv<'_>, pids: &BTreeMap<i32, i32>) -> Result<()> {
-        if !files.files.iter().any(|file| file.file.finishes()) {
+        if !files.files.iter().any(|file| file.file.finishes() || file.file.is_together()) {
             return Ok(());
         }
-        let Self { opened, own_fds, .. } = self;
+        let Self { opened, own_fds, kept, .. } = self;
         inside(env.init, || {
-            let mut cx = Restore::new(env, opened, own_fds, pids)?;
+            let mut cx = Restore::new(env, opened, own_fds, pids, kept)?;
             for file in files.files.iter().filter(|file| file.file.finishes()) {
                 file.file.finish(file_ref(file), &mut cx).context(|| noun(file))?;
             }
-            Ok(())
+            FileKind::together(files, None, &mut cx)
         })
     }
 
@@ -120,9 +121,10 @@ impl OpenFiles {
         if !files.files.iter().any(|file| of_stage(&file)) {
             return Ok(());
         }
-        let Self { opened, own_fds, .. } = self;
+        let Self { opened, own_fds, kept, .. } = self;
         inside(env.init, || {
-            let mut cx = Restore::new(env, opened, own_fds, pids)?;
+            let mut cx = Restore::new(env, opened, own_fds, pids, kept)?;
+            FileKind::together(files, Some(stage), &mut cx)?;
             for file in files.files.iter().filter(of_stage) {
                 open(file, &mut cx).context(|| noun(file))?;
             }

@@ -6,7 +6,8 @@ use crate::image::path::ImagePath;
 use crate::{Error, Kind};
 use rtc_sys::CallExt as _;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
-use std::collections::BTreeMap;
+use std::any::{Any, TypeId};
+use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 /// The state of a restore of files, as the resources' modules see it.
@@ -21,7 +22,12 @@ pub struct Restore<'a> {
     root: OwnedFd,
     /// Container's pid to the host's; empty before the tasks exist.
     pids: &'a BTreeMap<i32, i32>,
+    kept: &'a mut Kept,
 }
+
+/// What kinds of files keep from opening to finishing, by its type.
+#[derive(Default)]
+pub(super) struct Kept(HashMap<TypeId, Box<dyn Any + Send>>);
 
 impl<'a> Restore<'a> {
     /// Must be called inside.
@@ -30,10 +36,11 @@ impl<'a> Restore<'a> {
         opened: &'a mut Vec<Option<OwnedFd>>,
         own_fds: &'a OwnedFd,
         pids: &'a BTreeMap<i32, i32>,
+        kept: &'a mut Kept,
     ) -> Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open("/", flags, Mode::empty()).call("open", "/, O_PATH")?;
-        Ok(Self { env, opened, own_fds, root, pids })
+        Ok(Self { env, opened, own_fds, root, pids, kept })
     }
 
     /// What the caller gave.
@@ -49,6 +56,12 @@ impl<'a> Restore<'a> {
     /// The host's count of a pid of the container; only for [`super::Stage::WithTasks`] and `finish`.
     pub fn host_pid(&self, pid: i32) -> Option<i32> {
         self.pids.get(&pid).copied()
+    }
+
+    /// A place of the type `T` for what a kind of file must remember from opening to finishing.
+    pub fn kept<T: Any + Default + Send>(&mut self) -> &mut T {
+        let any = self.kept.0.entry(TypeId::of::<T>()).or_insert_with(|| Box::<T>::default());
+        any.downcast_mut().expect("the entry of a type holds that type")
     }
 
     /// A description that has been opened already.
