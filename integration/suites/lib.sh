@@ -1,6 +1,6 @@
 # What every suite's shell reads first: where things are, and checks that say what they found.
 
-export PATH=/rtc/bin:$PATH HOME=/root
+export PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
 PS4='+ ${FUNCNAME[0]:-}:${LINENO}: '
 
 # same EXPECTED ACTUAL
@@ -29,4 +29,12 @@ until_true() {
     until "$@" > /dev/null 2>&1; do
         sleep 0.1
     done
+}
+
+# Installs rtc as a user would: in a folder that engines search, with the link that answers for CRIU.
+install_rtc() {
+    [ -e /usr/local/bin/criu ] || {
+        cp -L /rtc/bin/rtc /usr/local/bin/rtc
+        ln -s rtc /usr/local/bin/criu
+    }
 }

@@ -69,9 +69,8 @@ fn boot(rtc: Option<&str>, tests: &[(String, std::path::PathBuf)]) -> Result<Mac
             None => share.program(&build::program("rtc")?, "bin/rtc")?,
         },
     }
-    // Podman asks a program of this name for its version before it checkpoints; rtc answers.
-    share.link("rtc", "bin/criu")?;
     share.folder(&suite::folder(), "suites")?;
+    share.folder(&suite::folder().join("../../contrib/podman"), "contrib/podman")?;
     for (name, file) in tests {
         share.program(file, &format!("tests/{name}"))?;
     }

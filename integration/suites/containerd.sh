@@ -1,0 +1,181 @@
+# Containerd with rtc behind its runc shim, driven by ctr.
+
+image=localhost/rtc-test:latest
+
+setup() {
+    install_rtc
+    if ! ctr version > /dev/null 2>&1; then
+        setsid containerd > /var/log/containerd.log 2>&1 < /dev/null &
+        until_true ctr version
+    fi
+    ctr image import /usr/lib/rtc-images/test.tar
+}
+
+# run [OPTION...] NAME COMMAND...
+run() {
+    local options=()
+    while [[ $1 == -* ]]; do
+        options+=("$1")
+        shift
+    done
+    ctr run --runc-binary /usr/local/bin/rtc "${options[@]}" $image "$@"
+}
+
+# inside NAME COMMAND...
+inside() {
+    local name=$1
+    shift
+    ctr task exec --exec-id "x$RANDOM$RANDOM" "$name" "$@"
+}
+
+# Counts in memory alone, under a token that is drawn once per start.
+counter='token=$(od -An -N8 -tx8 /dev/urandom | tr -d " "); i=0
+    while :; do i=$((i + 1)); echo "$token $i" > /count.new; mv /count.new /count; sleep 0.05; done'
+
+# start_counter NAME [OPTION...]
+start_counter() {
+    local name=$1
+    shift
+    run -d "$@" "$name" sh -c "$counter"
+    until_true inside "$name" test -e /count
+}
+
+# counts_on NAME TOKEN NUMBER: the same program, further than before.
+counts_on() {
+    local seen
+    while :; do
+        seen=$(inside "$1" cat /count)
+        same "$2" "${seen% *}"
+        [ "${seen#* }" -le "$3" ] || return 0
+        sleep 0.1
+    done
+}
+
+# status NAME: as containerd sees it.
+status() {
+    ctr task ls | awk -v name="$1" '$1 == name { print $3 }'
+}
+
+# remove NAME: ends and removes a container that runs.
+remove() {
+    ctr task kill -s 9 "$1"
+    until_true stopped "$1"
+    ctr task delete "$1" || [ $? = 137 ]
+    ctr container delete "$1"
+}
+
+stopped() {
+    [ "$(status "$1")" = STOPPED ]
+}
+
+case_run_gives_output_and_exit_status() {
+    local status=0
+    run --rm plain sh -c 'echo out; echo err >&2; exit 7' > /tmp/out 2> /tmp/err || status=$?
+    same 7 "$status"
+    same out "$(cat /tmp/out)"
+    same err "$(cat /tmp/err)"
+}
+
+case_run_says_what_it_could_not_start() {
+    local status=0
+    run --rm broken no-such-program 2> /tmp/err || status=$?
+    same 1 "$status"
+    contains "$(cat /tmp/err)" "executable file"
+    same "" "$(ctr container ls -q)"
+}
+
+case_run_sets_up_what_was_asked() {
+    mkdir -p /tmp/volume
+    echo from the host > /tmp/volume/file
+    run --rm --env COLOUR=blue --cwd /data --read-only --user 65534:65534 --seccomp \
+        --mount=type=bind,src=/tmp/volume,dst=/volume,options=rbind:ro --memory-limit 67108864 --cpus 0.5 asked sh -euxc '
+            refused() { if "$@"; then exit 99; fi; }
+            [ "$COLOUR" = blue ]
+            [ "$(pwd)" = /data ]
+            [ "$(id -u):$(id -g)" = 65534:65534 ]
+            [ "$(cat /volume/file)" = "from the host" ]
+            refused touch /volume/new
+            refused touch /data/new
+            grep -q "^Seccomp:.2$" /proc/self/status
+            grep -q "^CapEff:.*0000000000000000$" /proc/self/status
+            [ "$(cat /sys/fs/cgroup/default/asked/memory.max)" = 67108864 ]
+            [ "$(cat /sys/fs/cgroup/default/asked/cpu.max)" = "50000 100000" ]
+            [ "$$" = 1 ]'
+    rm -r /tmp/volume
+}
+
+case_a_terminal_is_one() {
+    local out
+    out=$(script -qec "ctr run --runc-binary /usr/local/bin/rtc -t --rm $image terminal sh -c 'test -t 0 && tty && ls -l /dev/console'" /dev/null)
+    contains "$out" /dev/
+    contains "$out" "136,"
+}
+
+case_exec_joins_the_container() {
+    start_counter joined
+    contains "$(inside joined ps -o pid,args)" "1 sh -c token"
+    local status=0
+    inside joined sh -c 'exit 9' || status=$?
+    same 9 "$status"
+    same "65534 /tmp" "$(ctr task exec --exec-id other --user 65534 --cwd /tmp joined sh -c 'echo $(id -u) $(pwd)')"
+    fails inside joined no-such-program
+    same 2 "$(ctr task ps joined | grep -c '^[0-9]')"
+    contains "$(ctr task metrics joined)" memory
+    remove joined
+}
+
+case_pause_kill_and_delete() {
+    start_counter stops
+    ctr task pause stops
+    same PAUSED "$(status stops)"
+    contains "$(cat /sys/fs/cgroup/default/stops/cgroup.events)" "frozen 1"
+    ctr task resume stops
+    same RUNNING "$(status stops)"
+    fails ctr task delete stops
+    remove stops
+    [ ! -e /sys/fs/cgroup/default/stops ]
+    same "" "$(rtc --root /run/containerd/runc/default list -q)"
+}
+
+case_checkpoint_and_restore() {
+    start_counter saved
+    local before
+    before=$(inside saved cat /count)
+    ctr container checkpoint --task --rw --image saved localhost/saved:latest
+    # ctr leaves it running; the restored one takes its place.
+    same RUNNING "$(status saved)"
+    counts_on saved "${before% *}" "${before#* }"
+    remove saved
+    ctr container restore --live --rw saved localhost/saved:latest
+    same RUNNING "$(status saved)"
+    counts_on saved "${before% *}" "${before#* }"
+    contains "$(inside saved ps -o pid,args)" "1 sh -c token"
+    remove saved
+    ctr image rm localhost/saved:latest
+}
+
+case_checkpoint_and_exit() {
+    start_counter leaves
+    mkdir -p /tmp/images
+    ctr task checkpoint --exit --image-path /tmp/images leaves
+    until_true stopped leaves
+    [ -n "$(ls /tmp/images)" ]
+    ctr task delete leaves || [ $? = 137 ]
+    ctr container delete leaves
+    same "" "$(rtc --root /run/containerd/runc/default list -q)"
+    rm -r /tmp/images
+}
+
+case_redis_keeps_its_data() {
+    run -d store sh -c 'redis-server --save "" --enable-debug-command yes --unixsocket /tmp/redis > /redis.log'
+    until_true inside store redis-cli -s /tmp/redis ping
+    inside store redis-cli -s /tmp/redis debug populate 1000 key 100
+    inside store redis-cli -s /tmp/redis set answer 42
+    ctr container checkpoint --task --rw --image store localhost/store:latest
+    remove store
+    ctr container restore --live --rw store localhost/store:latest
+    same 1001 "$(inside store redis-cli -s /tmp/redis dbsize)"
+    same 42 "$(inside store redis-cli -s /tmp/redis get answer)"
+    remove store
+    ctr image rm localhost/store:latest
+}

@@ -1,0 +1,291 @@
+# Podman with rtc as its only runtime: the flows of its users, each looked at from inside the container too.
+
+image=localhost/rtc-test
+
+setup() {
+    install_rtc
+    mkdir -p /etc/containers/containers.conf.d
+    cp /rtc/contrib/podman/rtc.conf /rtc/suites/podman.conf /etc/containers/containers.conf.d/
+    podman load -q -i /usr/lib/rtc-images/test.tar
+    same rtc "$(podman info --format '{{.Host.OCIRuntime.Name}}')"
+}
+
+# field NAME TEMPLATE: from podman's own account of a container.
+field() {
+    podman container inspect --format "{{$2}}" "$1"
+}
+
+# cgroup NAME: where the container's cgroup is on the host.
+cgroup() {
+    echo "/sys/fs/cgroup$(field "$1" .State.CgroupPath)"
+}
+
+# Counts in memory alone; the file shows how far it is, and a token that is drawn once per start.
+counter='token=$(od -An -N8 -tx8 /dev/urandom | tr -d " "); i=0
+    while :; do i=$((i + 1)); echo "$token $i" > /count.new; mv /count.new /count; sleep 0.05; done'
+
+# start_counter NAME [OPTION...]: returns once it counts.
+start_counter() {
+    local name=$1
+    shift
+    podman run -d --name "$name" "$@" $image sh -c "$counter"
+    until_true podman exec "$name" test -e /count
+}
+
+# counts_on NAME TOKEN NUMBER: the same program, further than before.
+counts_on() {
+    local seen
+    while :; do
+        seen=$(podman exec "$1" cat /count)
+        same "$2" "${seen% *}"
+        [ "${seen#* }" -le "$3" ] || return 0
+        sleep 0.1
+    done
+}
+
+case_run_gives_output_and_exit_status() {
+    local status=0
+    podman run --rm $image sh -c 'echo out; echo err >&2; exit 7' > /tmp/out 2> /tmp/err || status=$?
+    same 7 "$status"
+    same out "$(cat /tmp/out)"
+    same err "$(cat /tmp/err)"
+    same hi "$(echo hi | podman run --rm -i $image cat)"
+}
+
+case_run_says_what_it_could_not_start() {
+    local status=0
+    podman run --rm $image no-such-program 2> /tmp/err || status=$?
+    same 127 "$status"
+    contains "$(cat /tmp/err)" "executable file"
+    status=0
+    podman run --rm $image /etc/passwd 2> /tmp/err || status=$?
+    same 126 "$status"
+    contains "$(cat /tmp/err)" "permission denied"
+    same "" "$(podman ps -aq)"
+}
+
+case_run_sets_up_what_was_asked() {
+    mkdir -p /tmp/volume
+    echo from the host > /tmp/volume/file
+    podman run --rm --hostname inner --user 65534:65534 --workdir /data --env COLOUR=blue --read-only \
+        --volume /tmp/volume:/volume:ro --tmpfs /scratch:size=1m --cap-drop all --cap-add net_bind_service \
+        --ulimit nofile=300:400 --sysctl net.ipv4.ip_unprivileged_port_start=77 --security-opt no-new-privileges \
+        $image sh -euxc '
+            refused() { if "$@"; then exit 99; fi; }
+            [ "$(hostname)" = inner ]
+            [ "$(id -u):$(id -g)" = 65534:65534 ]
+            [ "$(pwd)" = /data ]
+            [ "$COLOUR" = blue ]
+            [ "$(cat /volume/file)" = "from the host" ]
+            refused touch /volume/new
+            refused touch /data/new
+            touch /scratch/new
+            grep -q "^CapBnd:.*0000000000000400$" /proc/self/status
+            grep -q "^CapEff:.*0000000000000400$" /proc/self/status
+            grep -q "^NoNewPrivs:.1$" /proc/self/status
+            grep -q "^Seccomp:.2$" /proc/self/status
+            [ "$(ulimit -Sn):$(ulimit -Hn)" = 300:400 ]
+            [ "$(cat /proc/sys/net/ipv4/ip_unprivileged_port_start)" = 77 ]
+            [ "$$" = 1 ]
+            [ "$(wc -c < /proc/kcore)" = 0 ]
+        '
+    rm -r /tmp/volume
+}
+
+case_limits_hold_and_change() {
+    start_counter limits --memory 64m --memory-swap 64m --cpus 0.5 --pids-limit 33
+    podman exec limits sh -euc '
+        cd /sys/fs/cgroup
+        [ "$(cat memory.max)" = 67108864 ]
+        [ "$(cat memory.swap.max)" = 0 ]
+        [ "$(cat cpu.max)" = "50000 100000" ]
+        [ "$(cat pids.max)" = 33 ]'
+    same 67108864 "$(cat "$(cgroup limits)/memory.max")"
+    podman update --memory 96m --memory-swap 96m --cpus 0.25 --pids-limit 44 limits
+    podman exec limits sh -euc '
+        cd /sys/fs/cgroup
+        [ "$(cat memory.max)" = 100663296 ]
+        [ "$(cat cpu.max)" = "25000 100000" ]
+        [ "$(cat pids.max)" = 44 ]
+        echo works > /dev/null'
+    contains "$(podman stats --no-stream --format '{{.Name}} {{.MemUsage}} {{.PIDS}}' limits)" "100.7MB 2"
+    podman rm -f -t 0 limits
+}
+
+case_memory_limit_kills() {
+    local status=0
+    # tail keeps its input, which has no line's end, in memory.
+    podman run --name hungry --memory 16m --memory-swap 16m $image sh -c 'tail -n 1 /dev/zero' || status=$?
+    same 137 "$status"
+    same true "$(field hungry .State.OOMKilled)"
+    podman rm hungry
+}
+
+case_exec_joins_the_container() {
+    podman run -d --name execs --hostname inner --env COLOUR=blue $image sh -c 'trap "exit 0" TERM; while :; do sleep 0.1; done'
+    same "inner blue" "$(podman exec execs sh -c 'echo $(hostname) $COLOUR')"
+    contains "$(podman exec execs ps -o pid,args)" "1 sh -c trap"
+    local status=0
+    podman exec execs sh -c 'exit 9' || status=$?
+    same 9 "$status"
+    status=0
+    podman exec execs no-such-program 2> /tmp/err || status=$?
+    same 127 "$status"
+    same hi "$(echo hi | podman exec -i execs cat)"
+    same "65534 /tmp red" "$(podman exec -u nobody -w /tmp -e COLOUR=red execs sh -c 'echo $(id -u) $(pwd) $COLOUR')"
+    contains "$(podman exec -t execs sh -c 'test -t 0 && test -t 1 && tty')" /dev/pts/
+    podman exec -d execs sh -c 'echo done > /detached'
+    until_true podman exec execs grep done /detached
+    podman stop -t 60 execs
+    same "exited 0" "$(field execs '.State.Status}} {{.State.ExitCode')"
+    fails podman exec execs true
+    podman rm execs
+}
+
+case_a_terminal_is_one() {
+    local out
+    out=$(podman run --rm -t $image sh -c 'test -t 0 && test -t 2 && stty size > /dev/null && tty && ls -l /dev/console')
+    contains "$out" /dev/
+    contains "$out" "136,"
+}
+
+case_signals_arrive_and_logs_remain() {
+    podman run -d --name signals $image sh -c 'trap "echo usr1" USR1; trap "echo bye; exit 5" TERM
+        echo ready; while :; do sleep 0.1; done'
+    until_true contained_in_logs signals ready
+    podman kill -s USR1 signals
+    until_true contained_in_logs signals usr1
+    podman stop -t 60 signals
+    same 5 "$(field signals .State.ExitCode)"
+    same "ready usr1 bye" "$(podman logs signals | paste -sd' ')"
+    podman start signals
+    same running "$(field signals .State.Status)"
+    podman kill signals
+    podman wait signals
+    same 137 "$(field signals .State.ExitCode)"
+    podman rm signals
+}
+
+contained_in_logs() {
+    podman logs "$1" | grep -qx "$2"
+}
+
+case_pause_stops_the_clock() {
+    start_counter pausing
+    podman pause pausing
+    same paused "$(field pausing .State.Status)"
+    contains "$(cat "$(cgroup pausing)/cgroup.events")" "frozen 1"
+    local before merged
+    merged=$(podman mount pausing)
+    before=$(cat "$merged/count")
+    sleep 1
+    same "$before" "$(cat "$merged/count")"
+    podman unpause pausing
+    same running "$(field pausing .State.Status)"
+    counts_on pausing "${before% *}" "${before#* }"
+    podman umount pausing
+    podman rm -f -t 0 pausing
+}
+
+case_rm_leaves_nothing() {
+    start_counter remove
+    local pid group
+    pid=$(field remove .State.Pid)
+    group=$(cgroup remove)
+    [ -d "$group" ]
+    podman rm -f -t 0 remove
+    [ ! -e "/proc/$pid" ]
+    [ ! -e "$group" ]
+    same "" "$(rtc list -q)"
+}
+
+case_namespaces_are_shared_by_path() {
+    start_counter first
+    local join
+    for join in pid ipc network; do
+        podman run --rm --$join container:first $image readlink /proc/self/ns/${join/network/net} > /tmp/joined
+        same "$(podman exec first readlink /proc/self/ns/${join/network/net})" "$(cat /tmp/joined)"
+    done
+    contains "$(podman run --rm --pid container:first $image ps -o pid,args)" "1 sh -c token"
+    podman rm -f -t 0 first
+}
+
+case_checkpoint_and_restore() {
+    start_counter saved
+    local before merged
+    podman container checkpoint saved
+    same "exited true" "$(field saved '.State.Status}} {{.State.Checkpointed')"
+    same "" "$(rtc list -q)"
+    merged=$(podman mount saved)
+    before=$(cat "$merged/count")
+    podman umount saved
+    podman container restore saved
+    same running "$(field saved .State.Status)"
+    counts_on saved "${before% *}" "${before#* }"
+    # A second time, and the restored container is a full one.
+    podman container checkpoint saved
+    podman container restore saved
+    counts_on saved "${before% *}" "${before#* }"
+    podman pause saved
+    podman unpause saved
+    podman kill saved
+    podman wait saved
+    same 137 "$(field saved .State.ExitCode)"
+    podman rm saved
+}
+
+case_checkpoint_leaves_it_running() {
+    start_counter copied
+    local before
+    before=$(podman exec copied cat /count)
+    podman container checkpoint --leave-running --export /tmp/copied.tar.gz copied
+    same running "$(field copied .State.Status)"
+    counts_on copied "${before% *}" "${before#* }"
+    podman container restore --import /tmp/copied.tar.gz --name copy
+    # Both run, the same program at two places.
+    counts_on copy "${before% *}" "${before#* }"
+    counts_on copied "${before% *}" "${before#* }"
+    podman rm -f -t 0 copied copy
+    rm /tmp/copied.tar.gz
+}
+
+case_an_exported_container_comes_back_elsewhere() {
+    start_counter here --memory 64m --hostname inner
+    podman exec here sh -c 'echo kept > /data/file'
+    local before
+    before=$(podman exec here cat /count)
+    podman container checkpoint --export /tmp/here.tar here
+    podman rm here
+    same "" "$(podman ps -aq)"
+    podman container restore --import /tmp/here.tar --name there
+    counts_on there "${before% *}" "${before#* }"
+    same kept "$(podman exec there cat /data/file)"
+    same inner "$(podman exec there hostname)"
+    same 67108864 "$(podman exec there cat /sys/fs/cgroup/memory.max)"
+    podman rm -f -t 0 there
+    rm /tmp/here.tar
+}
+
+case_redis_keeps_its_data() {
+    podman run -d --name store --tmpfs /dev/shm $image sh -c '
+        redis-server --save "" --appendonly yes --dir /data --enable-debug-command yes > /redis.log &
+        until redis-cli ping > /dev/null 2>&1; do sleep 0.1; done
+        redis-cli subscribe news > /news.log < /dev/null &
+        wait'
+    until_true podman exec store grep -q news /news.log
+    podman exec store redis-cli debug populate 1000 key 100
+    podman exec store redis-cli set answer 42
+    podman exec store sh -c 'echo shared > /dev/shm/file'
+    podman container checkpoint store
+    fails podman exec store redis-cli ping
+    podman container restore store
+    same 1001 "$(podman exec store redis-cli dbsize)"
+    same 42 "$(podman exec store redis-cli get answer)"
+    same shared "$(podman exec store cat /dev/shm/file)"
+    # The client that was connected all the time still listens.
+    same 1 "$(podman exec store redis-cli publish news hello)"
+    until_true podman exec store grep -qx hello /news.log
+    same OK "$(podman exec store redis-cli set later 1)"
+    until_true podman exec store grep -rq later /data/appendonlydir
+    podman rm -f -t 0 store
+}
