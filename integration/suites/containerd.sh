@@ -11,7 +11,7 @@ setup() {
     ctr image import /usr/lib/rtc-images/test.tar
 }
 
-# run [OPTION...] NAME COMMAND...
+# run [OPTION[=VALUE]...] NAME COMMAND...
 run() {
     local options=()
     while [[ $1 == -* ]]; do
@@ -64,6 +64,14 @@ remove() {
     ctr container delete "$1"
 }
 
+cleanup() {
+    local name
+    for name in $(ctr container ls -q); do
+        ctr task delete --force "$name"
+        ctr container delete "$name"
+    done
+}
+
 stopped() {
     [ "$(status "$1")" = STOPPED ]
 }
@@ -73,7 +81,7 @@ case_run_gives_output_and_exit_status() {
     run --rm plain sh -c 'echo out; echo err >&2; exit 7' > /tmp/out 2> /tmp/err || status=$?
     same 7 "$status"
     same out "$(cat /tmp/out)"
-    same err "$(cat /tmp/err)"
+    contains "$(cat /tmp/err)" err
 }
 
 case_run_says_what_it_could_not_start() {
@@ -87,8 +95,8 @@ case_run_says_what_it_could_not_start() {
 case_run_sets_up_what_was_asked() {
     mkdir -p /tmp/volume
     echo from the host > /tmp/volume/file
-    run --rm --env COLOUR=blue --cwd /data --read-only --user 65534:65534 --seccomp \
-        --mount=type=bind,src=/tmp/volume,dst=/volume,options=rbind:ro --memory-limit 67108864 --cpus 0.5 asked sh -euxc '
+    run --rm --env=COLOUR=blue --cwd=/data --read-only --user=65534:65534 --seccomp \
+        --mount=type=bind,src=/tmp/volume,dst=/volume,options=rbind:ro --memory-limit=67108864 --cpus=0.5 asked sh -euxc '
             refused() { if "$@"; then exit 99; fi; }
             [ "$COLOUR" = blue ]
             [ "$(pwd)" = /data ]
@@ -98,8 +106,11 @@ case_run_sets_up_what_was_asked() {
             refused touch /data/new
             grep -q "^Seccomp:.2$" /proc/self/status
             grep -q "^CapEff:.*0000000000000000$" /proc/self/status
-            [ "$(cat /sys/fs/cgroup/default/asked/memory.max)" = 67108864 ]
-            [ "$(cat /sys/fs/cgroup/default/asked/cpu.max)" = "50000 100000" ]
+            # ctr asks for no cgroup namespace: a runtime may show the whole tree or the own part.
+            cd /sys/fs/cgroup
+            [ ! -d default/asked ] || cd default/asked
+            [ "$(cat memory.max)" = 67108864 ]
+            [ "$(cat cpu.max)" = "50000 100000" ]
             [ "$$" = 1 ]'
     rm -r /tmp/volume
 }

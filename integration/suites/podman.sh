@@ -10,6 +10,10 @@ setup() {
     same rtc "$(podman info --format '{{.Host.OCIRuntime.Name}}')"
 }
 
+cleanup() {
+    podman rm -fa -t 0
+}
+
 # field NAME TEMPLATE: from podman's own account of a container.
 field() {
     podman container inspect --format "{{$2}}" "$1"

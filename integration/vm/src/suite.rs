@@ -3,6 +3,7 @@
 //! A file `engine.sh` is the suite `engine`. Each function `case_NAME` is a case, run in a shell of its own that stops
 //! at the first command to fail; it passes when it ends with status 0.
 //! A function `setup` runs before the first case of the file; when it fails, so do all of them.
+//! A function `cleanup` runs after a case that failed, so that the next starts from nothing.
 //! `lib.sh` is no suite: every suite's shell reads it first.
 
 use crate::machine::{Machine, Outcome};
@@ -24,6 +25,7 @@ pub struct Suite {
     name: String,
     cases: Vec<String>,
     has_setup: bool,
+    has_cleanup: bool,
 }
 
 /// The folder of the suites on the host.
@@ -54,6 +56,7 @@ impl Suite {
             name: name.to_owned(),
             cases: functions().filter(|name| name.starts_with("case_")).map(str::to_owned).collect(),
             has_setup: functions().any(|name| name == "setup"),
+            has_cleanup: functions().any(|name| name == "cleanup"),
         }
     }
 
@@ -93,8 +96,19 @@ impl Suite {
             };
             match outcome.code {
                 0 => report.pass(&name, began.elapsed()),
-                _ => report.fail(&name, began.elapsed(), &outcome.to_string()),
+                _ => {
+                    report.fail(&name, began.elapsed(), &outcome.to_string());
+                    self.clean_up(machine)?;
+                }
             }
+        }
+        Ok(())
+    }
+
+    fn clean_up(&self, machine: &mut Machine) -> Result<()> {
+        if self.has_cleanup {
+            // What it can't remove shows in the cases that follow.
+            self.call(machine, "set +e; cleanup")?;
         }
         Ok(())
     }
@@ -122,6 +136,7 @@ mod tests {
         let suite = Suite::parse("demo", TEXT);
         assert_eq!(suite.cases, ["case_one", "case_two"]);
         assert!(suite.has_setup);
+        assert!(!suite.has_cleanup);
     }
 
     #[test]
