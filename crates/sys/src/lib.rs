@@ -25,5 +25,6 @@ pub mod ptrace;
 pub mod regs;
 pub mod seccomp;
 pub mod socket;
+pub mod sched;
 
 pub use error::{CallExt, Errno, Error, Result};

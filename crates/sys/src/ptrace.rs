@@ -8,6 +8,7 @@ use crate::{Errno, Error, Result};
 use std::fmt;
 use std::io::IoSlice;
 use std::mem::{self, MaybeUninit};
+use std::time::{Duration, Instant};
 
 
 /// `PTRACE_O_SUSPEND_SECCOMP`: filters of the tracee don't act while it is traced (kernel 4.3, needs CAP_SYS_ADMIN).
@@ -256,23 +257,48 @@ pub enum Wait {
 /// # Errors
 /// `ECHILD` when it isn't ours to wait for.
 pub fn wait(tid: i32) -> Result<Wait> {
-    let mut status = 0;
     loop {
-        // SAFETY: waitpid writes one int.
-        let r = unsafe { libc::waitpid(tid, &raw mut status, libc::__WALL) };
-        if r == -1 && Errno::last() == Errno::EINTR {
-            continue;
+        if let Some(wait) = wait_once(tid, 0)? {
+            return Ok(wait);
         }
-        if r == -1 {
-            return Err(Error::last("waitpid", tid));
+    }
+}
+
+/// Waits as [`wait`] does, but not longer than until `deadline`.
+///
+/// # Errors
+/// `ECHILD` when it isn't ours to wait for.
+pub fn wait_until(tid: i32, deadline: Instant) -> Result<Option<Wait>> {
+    // waitpid knows no time-out. A stop takes microseconds: yield for that long, and sleep only when it takes longer.
+    let mut pause = Duration::ZERO;
+    loop {
+        if let Some(wait) = wait_once(tid, libc::WNOHANG)? {
+            return Ok(Some(wait));
         }
-        return Ok(if libc::WIFSTOPPED(status) {
-            Wait::Stopped(libc::WSTOPSIG(status), status >> 16)
-        } else if libc::WIFEXITED(status) {
-            Wait::Exited(libc::WEXITSTATUS(status))
+        if Instant::now() > deadline {
+            return Ok(None);
+        }
+        if pause < Duration::from_micros(20) {
+            std::thread::yield_now();
+            pause += Duration::from_micros(1);
         } else {
-            Wait::Killed(libc::WTERMSIG(status))
-        });
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(5));
+        }
+    }
+}
+
+fn wait_once(tid: i32, flags: i32) -> Result<Option<Wait>> {
+    let mut status = 0;
+    // SAFETY: waitpid writes one int.
+    let r = unsafe { libc::waitpid(tid, &raw mut status, libc::__WALL | flags) };
+    match r {
+        -1 if Errno::last() == Errno::EINTR => Ok(None),
+        -1 => Err(Error::last("waitpid", tid)),
+        0 => Ok(None),
+        _ if libc::WIFSTOPPED(status) => Ok(Some(Wait::Stopped(libc::WSTOPSIG(status), status >> 16))),
+        _ if libc::WIFEXITED(status) => Ok(Some(Wait::Exited(libc::WEXITSTATUS(status)))),
+        _ => Ok(Some(Wait::Killed(libc::WTERMSIG(status)))),
     }
 }
 

@@ -53,16 +53,16 @@ impl Writer {
         Self { file, next: AtomicU64::new(0), checksums: Mutex::new(Vec::new()) }
     }
 
-    /// Writes the pages of `buffer` that aren't all zero, and gives the runs they make; `first` is the number of the
-    /// buffer's first page. The buffer's order is lost.
+    /// Writes the pages of `buffer` that aren't all zero, and gives the runs they make; `pages` are the numbers of the
+    /// buffer's pages. The buffer's order is lost.
     ///
     /// # Errors
     /// When the disk is full or the file too large.
-    pub fn write(&self, first: u64, buffer: &mut [u8]) -> Result<Vec<Run>> {
+    pub fn write(&self, pages: impl Iterator<Item = u64>, buffer: &mut [u8]) -> Result<Vec<Run>> {
         let mut runs: Vec<Run> = Vec::new();
         let mut checksums = Vec::with_capacity(buffer.len() / PAGE as usize);
         let mut kept = 0usize;
-        for i in 0..buffer.len() / PAGE as usize {
+        for (i, page) in pages.take(buffer.len() / PAGE as usize).enumerate() {
             let from = i * PAGE as usize;
             if is_zero(&buffer[from..from + PAGE as usize]) {
                 continue;
@@ -72,8 +72,8 @@ impl Writer {
                 buffer.copy_within(from..from + PAGE as usize, kept * PAGE as usize);
             }
             match runs.last_mut() {
-                Some(run) if run.end() == first + i as u64 => run.count += 1,
-                _ => runs.push(Run { page: first + i as u64, count: 1, at: kept as u32 }),
+                Some(run) if run.end() == page => run.count += 1,
+                _ => runs.push(Run { page, count: 1, at: kept as u32 }),
             }
             kept += 1;
         }
@@ -236,7 +236,7 @@ mod tests {
         buffer[PAGE as usize] = 7;
         buffer[3 * PAGE as usize + 5] = 9;
         let original = buffer.clone();
-        let runs = writer.write(100, &mut buffer).unwrap();
+        let runs = writer.write(100.., &mut buffer).unwrap();
         assert_eq!(runs, [Run { page: 101, count: 1, at: 0 }, Run { page: 103, count: 1, at: 1 }]);
         let (map, file) = writer.finish(&runs);
         let reader = Reader::new(&map, file).unwrap();
@@ -249,7 +249,7 @@ mod tests {
     #[test]
     fn altered_and_truncated_images_are_refused() {
         let writer = Writer::new(memory_file());
-        let runs = writer.write(1, &mut vec![1u8; 2 * PAGE as usize]).unwrap();
+        let runs = writer.write(1.., &mut vec![1u8; 2 * PAGE as usize]).unwrap();
         let (map, file) = writer.finish(&runs);
         assert!(Reader::new(&map[..map.len() - 1], file.try_clone().unwrap()).is_err());
         let mut wrong = map.clone();

@@ -2,7 +2,6 @@
 //!
 //! Ids of processes are those of the container's own pid namespace. Every list is in the order restore needs it.
 
-use super::blob::Blob;
 use super::hex;
 use crate::files::{Descriptor, FileId};
 use crate::procfs::smaps::VmFlags;
@@ -77,9 +76,8 @@ pub struct Live {
     pub table: usize,
     /// Its working directory.
     pub cwd: FileId,
-    /// Its root directory, if it isn't the container's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub root: Option<FileId>,
+    /// Its root directory.
+    pub root: FileId,
     /// Its file mode creation mask.
     pub umask: u32,
     /// Signal handlers that aren't the default.
@@ -136,8 +134,11 @@ pub struct Thread {
     pub comm: String,
     /// General registers, in the order of the kernel's `user_regs_struct`.
     pub regs: Vec<u64>,
-    /// The xsave area.
-    pub xstate: Blob,
+    /// The xsave area, without zeroes at its end.
+    #[serde(with = "hex")]
+    pub xstate: Vec<u8>,
+    /// The xsave area's length.
+    pub xstate_len: usize,
     /// Blocked signals.
     pub sigmask: u64,
     /// Signals pending for this thread.

@@ -84,7 +84,11 @@ impl VmFlags {
     /// userfaultfd tracks writes.
     pub const UFFD_WP: Self = Self(1 << 18);
 
-    const CODES: [(&'static str, Self); 18] = [
+    /// May be made writable.
+    pub const MAY_WRITE: Self = Self(1 << 19);
+
+    const CODES: [(&'static str, Self); 19] = [
+        ("mw", Self::MAY_WRITE),
         ("gd", Self::GROWS_DOWN),
         ("lo", Self::LOCKED),
         ("lf", Self::LOCKED_ON_FAULT),
@@ -124,7 +128,7 @@ impl VmFlags {
 
     fn parse(codes: &str) -> Self {
         codes.split_ascii_whitespace().fold(Self(0), |flags, code| match code {
-            "uw" => flags.with(Self::UFFD_WP),
+            "uw" | "ui" => flags.with(Self::UFFD_WP),
             code => Self::CODES.iter().find(|(name, _)| *name == code).map_or(flags, |(_, bit)| flags.with(*bit)),
         })
     }

@@ -10,7 +10,7 @@ mod execute;
 mod zone;
 
 pub use execute::{Mode, Results};
-pub use zone::{Zone, ZONE_DATA};
+pub use zone::{Zone, ZONE_DATA, find_gap};
 
 use crate::error::{Context, Error, Kind, Result};
 use crate::program::Addr;
@@ -18,18 +18,22 @@ use rtc_sys::ptrace::{self, Wait};
 use rtc_sys::regs::Regs;
 use rtc_sys::{Errno, procmem};
 use std::marker::PhantomData;
+use std::time::{Duration, Instant};
 
 /// Options while dumping: new tasks are caught, the death of the tracer lets the container run on.
-pub const DUMP_OPTIONS: i32 = libc::PTRACE_O_TRACESYSGOOD
-    | libc::PTRACE_O_TRACECLONE
-    | libc::PTRACE_O_TRACEFORK
-    | libc::PTRACE_O_TRACEVFORK
-    | ptrace::O_SUSPEND_SECCOMP;
+///
+/// Children of vfork are not: their parent waits for them without a chance to stop, and it is the parent that is
+/// stopped first. They are seized like any other child once the parent has come back.
+pub const DUMP_OPTIONS: i32 =
+    libc::PTRACE_O_TRACESYSGOOD | libc::PTRACE_O_TRACECLONE | libc::PTRACE_O_TRACEFORK | ptrace::O_SUSPEND_SECCOMP;
 /// Options while restoring: half-made tasks die with the tracer.
 pub const RESTORE_OPTIONS: i32 = DUMP_OPTIONS | libc::PTRACE_O_EXITKILL;
 
 /// Every signal but SIGTRAP, which the interpreter raises itself: a blocked one would lose its handler.
 const ALL_BUT_TRAP: u64 = !(1 << (libc::SIGTRAP - 1));
+
+/// How long a task may take to stop: it does so at once unless it sleeps uninterruptibly.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A seized task that may be running.
 #[derive(Debug)]
@@ -93,18 +97,38 @@ impl Running {
     /// # Errors
     /// When the task died.
     pub fn wait(self) -> Result<Stopped> {
+        match self.wait_or_end()? {
+            Ok(stopped) => Ok(stopped),
+            Err(end) => Err(died(self.tid, end)),
+        }
+    }
+
+    /// Waits as [`Running::wait`] does; `None` when the task died meanwhile.
+    ///
+    /// # Errors
+    /// When the task isn't ours.
+    pub fn wait_if_alive(self) -> Result<Option<Stopped>> {
+        Ok(self.wait_or_end()?.ok())
+    }
+
+    fn wait_or_end(&self) -> Result<std::result::Result<Stopped, String>> {
+        let deadline = Instant::now() + STOP_TIMEOUT;
         loop {
-            match ptrace::wait(self.tid)? {
+            let Some(wait) = ptrace::wait_until(self.tid, deadline)? else {
+                return Err(Error::new(Kind::System, format!("task {} doesn't stop: it sleeps uninterruptibly", self.tid))
+                    .with_hint("see /proc/PID/stack for what it waits for; try again when that is over"));
+            };
+            match wait {
                 Wait::Stopped(signal, event) if event == ptrace::EVENT_STOP => {
                     let group_stop = if signal == libc::SIGTRAP { 0 } else { signal };
-                    return Ok(Stopped::new(self.tid, group_stop));
+                    return Ok(Ok(Stopped::new(self.tid, group_stop)));
                 }
                 // A signal in flight: deliver it and wait on. Events of forks before the stop need no answer here:
                 // the new task is attached and found when the tree is walked again.
                 Wait::Stopped(signal, 0) if signal & 0x80 == 0 => ptrace::cont(self.tid, signal)?,
                 Wait::Stopped(..) => ptrace::cont(self.tid, 0)?,
-                Wait::Exited(status) => return Err(died(self.tid, format!("exited with status {status}"))),
-                Wait::Killed(signal) => return Err(died(self.tid, format!("was killed by signal {signal}"))),
+                Wait::Exited(status) => return Ok(Err(format!("exited with status {status}"))),
+                Wait::Killed(signal) => return Ok(Err(format!("was killed by signal {signal}"))),
             }
         }
     }

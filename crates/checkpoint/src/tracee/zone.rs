@@ -86,3 +86,38 @@ impl Zone {
         task.run(Mode::Step { syscall_insn }, self, &program).context(|| "unmap the zone").map(drop)
     }
 }
+
+/// The lowest and highest address at which a zone may be: far from the null page, and in 47 bits.
+const BOUNDS: (u64, u64) = (0x10_0000, 0x7fff_ffff_f000);
+
+/// Finds a place for a zone outside all the ranges, which may be in any order and overlap.
+pub fn find_gap(taken: impl Iterator<Item = (u64, u64)>) -> Option<Addr> {
+    let mut taken: Vec<_> = taken.collect();
+    taken.sort_unstable();
+    let mut at = BOUNDS.0;
+    // A guard page on either side: a stack that grows down must not meet us.
+    const MARGIN: u64 = 1 << 20;
+    for (start, end) in taken.into_iter().chain([(BOUNDS.1, BOUNDS.1)]) {
+        if start >= at + Zone::SIZE + 2 * MARGIN {
+            return Some(Addr(at + MARGIN));
+        }
+        at = at.max(end);
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gap_is_outside_of_everything() {
+        assert_eq!(find_gap([].into_iter()), Some(Addr(0x20_0000)));
+        let low = (0, 0x100_0000);
+        assert_eq!(find_gap([(0x90_0000, 0x100_0000), low].into_iter()), Some(Addr(0x110_0000)));
+        assert_eq!(find_gap([(0, u64::MAX)].into_iter()), None);
+        // A gap too small is passed over.
+        let gap = find_gap([low, (0x100_0000 + Zone::SIZE, 0x200_0000)].into_iter()).unwrap();
+        assert!(gap.0 >= 0x200_0000);
+    }
+}

@@ -130,11 +130,25 @@ impl Regs {
         self.leave_syscall();
     }
 
+    /// Says which system call the task is in.
+    pub fn set_syscall(&mut self, nr: i64) {
+        self.0[ORIG_RAX] = nr as u64;
+    }
+
     /// Lets the interrupted system call return -EINTR.
     pub fn interrupt_syscall(&mut self) {
         self.0[RAX] = -(Errno::EINTR as i64) as u64;
         self.leave_syscall();
     }
+}
+
+/// The length of `mov eax, number; syscall`.
+pub const NUMBERED_SYSCALL_LEN: usize = 7;
+
+/// The number in `mov eax, number; syscall`, if that is what the code is.
+pub fn syscall_number(code: &[u8; NUMBERED_SYSCALL_LEN]) -> Option<i64> {
+    let number = u32::from_le_bytes([code[1], code[2], code[3], code[4]]);
+    (code[0] == 0xb8 && code[5..] == SYSCALL_INSN).then_some(i64::from(number))
 }
 
 /// The largest xsave area the kernel hands out through ptrace (AVX-512 and AMX included).
@@ -157,4 +171,24 @@ pub fn get_xstate(tid: i32) -> Result<Vec<u8>> {
 /// `EINVAL` when the area has features this CPU or kernel lacks.
 pub fn set_xstate(tid: i32, area: &[u8]) -> Result<()> {
     set_regset(tid, regset::X86_XSTATE, area)
+}
+
+/// The extended state features that the kernel has enabled (XCR0); 3 (x87 and SSE) on a CPU without xsave.
+pub fn xfeatures() -> u64 {
+    use std::arch::x86_64::{__cpuid, _xgetbv};
+    const OSXSAVE: u32 = 1 << 27;
+    #[target_feature(enable = "xsave")]
+    fn xcr0() -> u64 {
+        // SAFETY: called only after CPUID said that the kernel has enabled xsave.
+        unsafe { _xgetbv(0) }
+    }
+    #[allow(unused_unsafe, reason = "CPUID became safe after our oldest compiler")]
+    // SAFETY: every x86-64 processor has CPUID.
+    let has_xsave = unsafe { __cpuid(1) }.ecx & OSXSAVE != 0;
+    if has_xsave {
+        // SAFETY: the processor has xsave and the kernel has enabled it.
+        unsafe { xcr0() }
+    } else {
+        3
+    }
 }

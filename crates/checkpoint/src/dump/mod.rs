@@ -1,0 +1,433 @@
+//! Saves a process tree.
+//!
+//! The order of everything is the table [`STEPS`]. Up to the step "ask" nothing is changed in any task; from there to
+//! its end the tasks run short programs of ours, and before and after it they are in plain ptrace stops, so that the
+//! death of rtc lets the container run on. Every failure before "commit" puts everything back.
+
+mod collect;
+mod cow;
+mod memory;
+mod process;
+mod thread;
+
+use crate::error::{Context, Error, Kind, Result};
+use crate::files::{Blocker, DumpEnv, External, FileDumper, FileOptions, Link};
+use crate::image::dir::{self, Part};
+use crate::image::tree::{Clocks, Filter, Mm, Process, State, Tree};
+use crate::image::{blob, pages};
+use crate::proc::Proc;
+use crate::program::Addr;
+use crate::tracee::Zone;
+use collect::StoppedProcess;
+use rtc_sys::ptrace;
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+/// The container around the tree, as far as a dump acts on it.
+pub trait Container {
+    /// Whether it is paused.
+    ///
+    /// # Errors
+    /// When its cgroup can't be read.
+    fn is_paused(&self) -> Result<bool>;
+    /// Pauses it; returns when it is.
+    ///
+    /// # Errors
+    /// When its cgroup can't be written.
+    fn pause(&mut self) -> Result<()>;
+    /// Lets it run.
+    ///
+    /// # Errors
+    /// When its cgroup can't be written.
+    fn resume(&mut self) -> Result<()>;
+    /// Sends SIGKILL to everything in it; doesn't wait.
+    ///
+    /// # Errors
+    /// When its cgroup can't be written.
+    fn kill(&mut self) -> Result<()>;
+}
+
+/// What to dump, and how.
+pub struct Options<'a> {
+    /// The container's id.
+    pub id: &'a str,
+    /// The container's first process, as the host counts.
+    pub init: i32,
+    /// The image's directory.
+    pub image: OwnedFd,
+    /// What is allowed of files.
+    pub files: &'a FileOptions,
+    /// Files that come from outside.
+    pub externals: &'a [External],
+    /// Let the container live on.
+    pub leave_running: bool,
+    /// Only look: find out what can't be saved.
+    pub check_only: bool,
+}
+
+/// What a dump did, in times and sizes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// From the first task's stop to the last's.
+    pub freezing: Duration,
+    /// From the last task's stop until they ran again or were killed.
+    pub frozen: Duration,
+    /// Reading and writing memory.
+    pub memory: Duration,
+    /// Pages looked at.
+    pub pages_scanned: u64,
+    /// Pages written.
+    pub pages_written: u64,
+    /// Processes.
+    pub processes: usize,
+    /// Threads.
+    pub threads: usize,
+}
+
+/// A list in which equal values have one place.
+pub(crate) struct Interned<T> {
+    values: Vec<T>,
+    places: HashMap<T, usize>,
+}
+
+impl<T: Clone + Eq + Hash> Interned<T> {
+    fn new() -> Self {
+        Self { values: Vec::new(), places: HashMap::new() }
+    }
+
+    fn place(&mut self, value: T) -> usize {
+        *self.places.entry(value).or_insert_with_key(|value| {
+            self.values.push(value.clone());
+            self.values.len() - 1
+        })
+    }
+}
+
+/// The state of a dump between its steps.
+struct Dump<'a> {
+    options: &'a Options<'a>,
+    container: &'a mut dyn Container,
+    image: dir::Writer,
+    was_paused: bool,
+    stopped: Vec<StoppedProcess>,
+    started: Instant,
+    stopped_at: Instant,
+    /// One entry a stopped process: its place in `spaces` and in `tree.tables`.
+    places: Vec<Places>,
+    outside: Vec<Vec<thread::Outside>>,
+    spaces: Vec<memory::Space>,
+    tree: Tree,
+    report: Report,
+}
+
+#[derive(Clone, Copy)]
+struct Places {
+    mm: usize,
+    table: usize,
+    cwd: crate::files::FileId,
+    root: crate::files::FileId,
+    exe: Option<crate::files::FileId>,
+}
+
+type Step = fn(&mut Dump<'_>, &mut FileDumper<'_>, &mut Vec<Blocker>) -> Result<()>;
+
+/// The steps between stopping the tree and the end of the file dumper.
+const STEPS: [(&str, Step); 6] = [
+    // Seen from outside only: regs, masks, pending signals, filters. Nothing is changed.
+    ("look at threads", Dump::look_at_threads),
+    // Descriptors before mappings: a file that is both has the descriptor's flags.
+    ("look at files", Dump::look_at_files),
+    ("look at memory", Dump::look_at_memory),
+    // The only step that runs code in the tasks, a process at a time, each put back at once.
+    ("ask the tasks", Dump::ask),
+    // From here on nothing but reading: the container's downtime is mostly this.
+    ("find pages", Dump::scan_pages),
+    ("write pages", Dump::write_pages),
+];
+/// The steps that a preflight takes.
+const LOOKING: usize = 3;
+
+/// Dumps a tree. Blockers are returned, not errors: then nothing was changed and nothing written.
+///
+/// # Errors
+/// Whatever failed; then the container is as it was and the image's directory too.
+pub fn dump(options: &Options<'_>, container: &mut dyn Container) -> Result<std::result::Result<Report, Vec<Blocker>>> {
+    let was_paused = container.is_paused()?;
+    let image = dir::Writer::new(options.image.try_clone()?)?;
+    let started = Instant::now();
+    let mut dump = Dump {
+        options,
+        container,
+        image,
+        was_paused,
+        stopped: Vec::new(),
+        started,
+        stopped_at: started,
+        places: Vec::new(),
+        outside: Vec::new(),
+        spaces: Vec::new(),
+        tree: Tree::default(),
+        report: Report::default(),
+    };
+    let saved = dump.save();
+    let kill = matches!(&saved, Ok(blockers) if blockers.is_empty()) && !options.leave_running && !options.check_only;
+    let released = if kill { dump.kill() } else { dump.release() };
+    let blockers = saved?;
+    released?;
+    if !blockers.is_empty() {
+        return Ok(Err(blockers));
+    }
+    dump.report.frozen = dump.stopped_at.elapsed();
+    Ok(Ok(dump.report))
+}
+
+impl Dump<'_> {
+    /// Everything up to the commit.
+    fn save(&mut self) -> Result<Vec<Blocker>> {
+        self.stopped = collect::stop_tree(self.options.init).context(|| "stop the container")?;
+        self.stopped_at = Instant::now();
+        self.report.freezing = self.stopped_at - self.started;
+        if self.was_paused {
+            // Stopped by ptrace they can't run; but frozen they couldn't run our programs either.
+            self.container.resume()?;
+        }
+        let mut blockers = Vec::new();
+        let mut file_blockers = Vec::new();
+        let mut blobs = blob::Writer::new(self.image.create(Part::Data)?);
+        let env = DumpEnv {
+            init: self.options.init,
+            options: self.options.files,
+            externals: self.options.externals,
+            blobs: &mut blobs,
+            blockers: &mut file_blockers,
+            check_only: self.options.check_only,
+        };
+        let mut files = FileDumper::new(env)?;
+        let steps = if self.options.check_only { &STEPS[..LOOKING] } else { &STEPS[..] };
+        for (i, (name, step)) in steps.iter().enumerate() {
+            step(self, &mut files, &mut blockers).context(|| *name)?;
+            if i + 1 == LOOKING && (!blockers.is_empty() || files.blocked() > 0) {
+                break;
+            }
+        }
+        let blocked = !blockers.is_empty() || files.blocked() > 0;
+        let finished = if blocked { Ok(None) } else { files.finish().map(Some) };
+        blockers.append(&mut file_blockers);
+        if !blockers.is_empty() || self.options.check_only {
+            return Ok(blockers);
+        }
+        let files = finished?.expect("only a blocked dump doesn't finish its files");
+        self.image.write_json(Part::Files, &files)?;
+        self.image.write_json(Part::Tree, &self.tree)?;
+        let created = self.tree.clocks.realtime / 1_000_000_000;
+        self.image.commit(self.options.id, created).context(|| "commit the checkpoint")?;
+        Ok(blockers)
+    }
+
+    fn look_at_threads(&mut self, _: &mut FileDumper<'_>, blockers: &mut Vec<Blocker>) -> Result<()> {
+        self.tree.clocks = clocks();
+        for process in &self.stopped {
+            let pid = process.pid;
+            let mut outside = Vec::with_capacity(process.threads.len());
+            for task in &process.threads {
+                outside.push(thread::look(pid, task).context(|| format!("task {}", task.tid()))?);
+                self.report.threads += 1;
+            }
+            if process.threads.first().is_some_and(|leader| leader.tid() != pid) {
+                blockers.push(Blocker {
+                    pid,
+                    what: "the process's first thread".into(),
+                    why: "it has ended while others run".into(),
+                    remedy: "wait until the process has ended".into(),
+                });
+            }
+            self.outside.push(outside);
+        }
+        self.report.processes = self.stopped.len();
+        Ok(())
+    }
+
+    fn look_at_files(&mut self, files: &mut FileDumper<'_>, _: &mut Vec<Blocker>) -> Result<()> {
+        let mut tables: Vec<(i32, usize)> = Vec::new();
+        for process in &self.stopped {
+            let pid = process.pid;
+            if process.threads.is_empty() {
+                let nothing = crate::files::FileId(u32::MAX);
+                self.places.push(Places { mm: 0, table: 0, cwd: nothing, root: nothing, exe: None });
+                continue;
+            }
+            let shared = find_same(&tables, pid, rtc_sys::kcmp::Resource::Files)?;
+            let table = match shared {
+                Some(table) => table,
+                None => {
+                    self.tree.tables.push(files.add_table(pid, rtc_sys::pidfd::open(pid)?)?);
+                    tables.push((pid, self.tree.tables.len() - 1));
+                    self.tree.tables.len() - 1
+                }
+            };
+            let cwd = files.add_link(pid, Link::Cwd).context(|| format!("working directory of process {pid}"))?;
+            let root = files.add_link(pid, Link::Root).context(|| format!("root directory of process {pid}"))?;
+            let exe = files.add_link(pid, Link::Exe).context(|| format!("executable of process {pid}"))?;
+            self.places.push(Places { mm: 0, table, cwd, root, exe: Some(exe) });
+        }
+        Ok(())
+    }
+
+    fn look_at_memory(&mut self, files: &mut FileDumper<'_>, blockers: &mut Vec<Blocker>) -> Result<()> {
+        let mut known: Vec<(i32, usize)> = Vec::new();
+        for (process, places) in self.stopped.iter().zip(&mut self.places) {
+            if process.threads.is_empty() {
+                continue;
+            }
+            if find_same(&known, process.pid, rtc_sys::kcmp::Resource::Memory)?.is_some() {
+                blockers.push(Blocker {
+                    pid: process.pid,
+                    what: "its memory".into(),
+                    why: "it is shared with another process (vfork or CLONE_VM)".into(),
+                    remedy: "try again: after vfork this lasts for a moment".into(),
+                });
+            }
+            let space = memory::look(process.pid, files, blockers)
+                .context(|| format!("memory of process {}", process.pid))?;
+            self.spaces.push(space);
+            places.mm = self.spaces.len() - 1;
+            known.push((process.pid, places.mm));
+        }
+        Ok(())
+    }
+
+    fn ask(&mut self, _: &mut FileDumper<'_>, _: &mut Vec<Blocker>) -> Result<()> {
+        let zone = Zone::at(free_zone(&self.spaces)?);
+        let mut filters = Interned::<Filter>::new();
+        let outside = std::mem::take(&mut self.outside);
+        for ((process, outside), places) in self.stopped.iter_mut().zip(outside).zip(&self.places) {
+            let pid = process.pid;
+            let described = describe(process, outside, *places, zone, &mut filters, &mut self.tree.mms)
+                .context(|| format!("process {pid}"))?;
+            self.tree.processes.push(described);
+        }
+        self.tree.filters = filters.values;
+        Ok(())
+    }
+
+    fn scan_pages(&mut self, _: &mut FileDumper<'_>, _: &mut Vec<Blocker>) -> Result<()> {
+        for space in &mut self.spaces {
+            space.scan().context(|| format!("memory of process {}", space.pid))?;
+            self.report.pages_scanned += space.bytes() / pages::PAGE;
+        }
+        Ok(())
+    }
+
+    fn write_pages(&mut self, _: &mut FileDumper<'_>, _: &mut Vec<Blocker>) -> Result<()> {
+        let start = Instant::now();
+        let writer = pages::Writer::new(self.image.create(Part::Pages)?);
+        memory::write(&mut self.spaces, &writer)?;
+        self.report.pages_written = writer.pages();
+        let mut runs = Vec::new();
+        for (space, mm) in self.spaces.iter_mut().zip(&mut self.tree.mms) {
+            mm.runs = (runs.len(), space.runs.len());
+            mm.vmas = std::mem::take(&mut space.vmas);
+            runs.append(&mut space.runs);
+        }
+        let (map, _) = writer.finish(&runs);
+        self.image.write(Part::Pagemap, &map)?;
+        self.report.memory = start.elapsed();
+        Ok(())
+    }
+
+
+    /// Lets the tree go on as it was.
+    fn release(&mut self) -> Result<()> {
+        // Frozen before they are let go, a paused container's tasks don't run a single instruction.
+        let paused = if self.was_paused && !self.stopped.is_empty() { self.container.pause() } else { Ok(()) };
+        let mut result = paused;
+        for process in self.stopped.drain(..) {
+            for task in process.threads {
+                let detached = task.detach();
+                result = result.and(detached);
+            }
+        }
+        result
+    }
+
+    /// Ends the tree, and takes the news of each task's end that the kernel keeps for its tracer.
+    fn kill(&mut self) -> Result<()> {
+        self.container.kill()?;
+        for process in self.stopped.drain(..).rev() {
+            // A leader's end is told only after those of its threads.
+            for task in process.threads.iter().rev() {
+                while matches!(ptrace::wait(task.tid()), Ok(ptrace::Wait::Stopped(..))) {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Puts together all that is known of a process.
+fn describe(
+    process: &mut StoppedProcess,
+    outside: Vec<thread::Outside>,
+    places: Places,
+    zone: Zone,
+    filters: &mut Interned<Filter>,
+    mms: &mut Vec<Mm>,
+) -> Result<Process> {
+    let pid = process.pid;
+    let stat = Proc(pid).stat()?;
+    let status = Proc(pid).status()?;
+    let last = |ids: &[i32]| ids.last().copied().unwrap_or(0);
+    let mut described = Process {
+        pid: last(&status.ns_tgid),
+        ppid: if process.parent.is_some() { last(&Proc(stat.ppid).status()?.ns_tgid) } else { 0 },
+        pgid: last(&status.ns_pgid),
+        sid: last(&status.ns_sid),
+        exit_signal: stat.exit_signal,
+        state: State::Zombie(stat.exit_code),
+        live: None,
+    };
+    if process.threads.is_empty() {
+        return Ok(described);
+    }
+    let group_stop = process.threads[0].group_stop();
+    described.state = if group_stop == 0 { State::Running } else { State::Stopped(group_stop) };
+    let seen = process::look(pid, status.umask)?;
+    let answers = process::ask(&mut process.threads, outside, zone, filters)?;
+    let auxv = Proc(pid).bytes("auxv")?;
+    debug_assert_eq!(mms.len(), places.mm);
+    let layout = process::layout(pid, answers.brk)?;
+    mms.push(Mm { layout, auxv, exe: places.exe, ..Mm::default() });
+    let files =
+        process::ProcessFiles { mm: places.mm, table: places.table, cwd: places.cwd, root: places.root };
+    described.live = Some(Box::new(process::live(pid, answers, seen, files)?));
+    Ok(described)
+}
+
+/// The place of the first process in the list that shares `resource` with `pid`.
+fn find_same(known: &[(i32, usize)], pid: i32, resource: rtc_sys::kcmp::Resource) -> Result<Option<usize>> {
+    for (other, place) in known {
+        if rtc_sys::kcmp::same(*other, pid, resource)? {
+            return Ok(Some(*place));
+        }
+    }
+    Ok(None)
+}
+
+/// An address at which a zone is free in all address spaces.
+fn free_zone(spaces: &[memory::Space]) -> Result<Addr> {
+    let taken = spaces.iter().flat_map(|s| s.vmas.iter().map(|v| (v.start.0, v.end.0)));
+    crate::tracee::find_gap(taken).ok_or_else(|| Error::new(Kind::System, "the address space is full"))
+}
+
+fn clocks() -> Clocks {
+    let read = |clock| {
+        let t = rustix::time::clock_gettime(clock);
+        t.tv_sec * 1_000_000_000 + t.tv_nsec
+    };
+    Clocks {
+        realtime: read(rustix::time::ClockId::Realtime),
+        monotonic: read(rustix::time::ClockId::Monotonic),
+        boottime: read(rustix::time::ClockId::Boottime),
+    }
+}

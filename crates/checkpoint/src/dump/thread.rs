@@ -1,0 +1,181 @@
+//! What a thread has of its own.
+
+use super::Interned;
+use crate::error::{Context, Result};
+use crate::image::tree::{Creds, Filter, Scheduling, Seccomp, Signal, Thread};
+use crate::proc::Proc;
+use crate::procfs::status::Status;
+use crate::program::{Addr, CallRef, DataRef, Program};
+use crate::tracee::{Mode, Results, Stopped, Zone};
+use rtc_sys::{ptrace, regs, sched};
+
+/// Calls that only the thread itself can make, and where their answers are.
+pub(super) struct Questions {
+    altstack: DataRef,
+    clear_child_tid: DataRef,
+    parent_death_signal: DataRef,
+    securebits: CallRef,
+}
+
+/// `PR_GET_TID_ADDRESS` (kernel 3.5, CONFIG_CHECKPOINT_RESTORE).
+const PR_GET_TID_ADDRESS: i32 = 40;
+/// The size of the kernel's `stack_t`.
+const STACK_T: usize = 24;
+
+impl Questions {
+    /// Adds the calls to a program.
+    pub(super) fn ask(program: &mut Program) -> Self {
+        let altstack = program.reserve(STACK_T);
+        let clear_child_tid = program.reserve(8);
+        let parent_death_signal = program.reserve(8);
+        program.call(libc::SYS_sigaltstack, [0u64.into(), altstack.into()]);
+        program.call(libc::SYS_prctl, [PR_GET_TID_ADDRESS.into(), clear_child_tid.into()]);
+        program.call(libc::SYS_prctl, [libc::PR_GET_PDEATHSIG.into(), parent_death_signal.into()]);
+        let securebits = program.call(libc::SYS_prctl, [libc::PR_GET_SECUREBITS.into()]);
+        Self { altstack, clear_child_tid, parent_death_signal, securebits }
+    }
+}
+
+/// Runs the thread's questions alone; the leader's are part of its process's program.
+pub(super) fn ask(task: &mut Stopped, mode: Mode, zone: Zone) -> Result<(Questions, Results)> {
+    let mut program = Program::new();
+    let questions = Questions::ask(&mut program);
+    let results = task.run(mode, zone, &program);
+    // Not a moment longer with foreign registers than needed: the tracer's death would be the task's.
+    task.restore()?;
+    Ok((questions, results?))
+}
+
+/// Everything that can be seen from outside, before any program has run.
+pub(super) struct Outside {
+    pub(super) status: Status,
+    pub(super) regs: regs::Regs,
+    xstate: Vec<u8>,
+    sigmask: u64,
+    pending: Vec<Signal>,
+    rseq: ptrace::Rseq,
+    robust_list: (u64, u64),
+    comm: String,
+    scheduling: Scheduling,
+    timer_slack: u64,
+    filters: Vec<Filter>,
+}
+
+/// Looks at a stopped thread.
+pub(super) fn look(pid: i32, task: &Stopped) -> Result<Outside> {
+    let tid = task.tid();
+    let proc = Proc(pid);
+    let at = |name: &str| format!("task/{tid}/{name}");
+    let status = crate::procfs::status::parse(&proc.text(&at("status"))?)?;
+    let comm = proc.text(&at("comm"))?.trim_end_matches('\n').to_owned();
+    let pending = ptrace::peek_pending(tid, false)?;
+    Ok(Outside {
+        regs: restartable(task, task.regs().context(|| format!("registers of task {tid}"))?),
+        xstate: regs::get_xstate(tid)?,
+        sigmask: task.sigmask()?,
+        pending: pending.iter().map(|s| Signal(s.0.to_vec())).collect(),
+        rseq: ptrace::rseq(tid)?,
+        robust_list: ptrace::robust_list(tid)?,
+        comm,
+        scheduling: scheduling(tid, &status)?,
+        // The file isn't in task/TID, but /proc/TID is there all the same.
+        timer_slack: Proc(tid).number("timerslack_ns")?,
+        filters: if status.seccomp == 2 { filters(tid)? } else { Vec::new() },
+        status,
+    })
+}
+
+fn scheduling(tid: i32, status: &Status) -> Result<Scheduling> {
+    let attributes = sched::attributes(tid)?;
+    let affinity = sched::affinity(tid)?;
+    let all = online_mask(status);
+    Ok(Scheduling {
+        policy: attributes.policy,
+        priority: attributes.priority,
+        nice: attributes.nice,
+        io_priority: sched::io_priority(tid)?,
+        affinity: (affinity != all).then_some(affinity),
+    })
+}
+
+/// The processors that a task without a restriction may use: those of pid 1 of the host.
+fn online_mask(status: &Status) -> Vec<u64> {
+    Proc(1).status().map_or_else(|_| status.cpus_allowed.clone(), |s| s.cpus_allowed)
+}
+
+fn filters(tid: i32) -> Result<Vec<Filter>> {
+    let mut all = Vec::new();
+    while let Some((code, flags)) = ptrace::seccomp_filter(tid, all.len() as u64).context(|| "read seccomp filters")? {
+        all.push(Filter { flags, code });
+    }
+    Ok(all)
+}
+
+impl Outside {
+    /// Joins what was seen and what was answered.
+    pub(super) fn thread(self, questions: &Questions, results: &Results, filters: &mut Interned<Filter>) -> Thread {
+        let status = self.status;
+        let word = |at| results.word(at);
+        let stack = results.data(questions.altstack);
+        let int = |at: usize| i32::from_ne_bytes(stack[at..at + 4].try_into().expect("four bytes"));
+        let long = |at: usize| u64::from_ne_bytes(stack[at..at + 8].try_into().expect("eight bytes"));
+        let xstate_len = self.xstate.len();
+        let used = self.xstate.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1);
+        Thread {
+            tid: *status.ns_tid.last().expect("checked by the parser"),
+            comm: self.comm,
+            regs: self.regs.words().to_vec(),
+            xstate: self.xstate[..used].to_vec(),
+            xstate_len,
+            sigmask: self.sigmask,
+            pending: self.pending,
+            altstack: (long(0), int(8), long(16)),
+            robust_list: self.robust_list,
+            clear_child_tid: word(questions.clear_child_tid),
+            rseq: (self.rseq.address, self.rseq.size, self.rseq.signature),
+            creds: Creds {
+                uid: status.uid,
+                gid: status.gid,
+                groups: status.groups,
+                caps: status.caps,
+                securebits: results.of(questions.securebits) as u32,
+                no_new_privs: status.no_new_privs,
+            },
+            seccomp: Seccomp {
+                strict: status.seccomp == 1,
+                filters: self.filters.into_iter().map(|f| filters.place(f)).collect(),
+            },
+            parent_death_signal: word(questions.parent_death_signal) as i32,
+            timer_slack: self.timer_slack,
+            scheduling: self.scheduling,
+        }
+    }
+}
+
+/// The kernel's code for an interrupted system call that goes on with `restart_syscall` (include/linux/errno.h).
+const ERESTART_RESTARTBLOCK: i64 = 516;
+
+/// The registers to restore: what an interrupted system call must look like in a task that never made it.
+///
+/// The kernel restarts by itself what it can when the restored task leaves its stop (-ERESTARTSYS and the like stand in
+/// the result register). Only a call that would go on with a block of the kernel's memory (nanosleep, poll, a futex
+/// with a time-out) has lost that block: it is made again from the beginning. It ends late, never early.
+fn restartable(task: &Stopped, mut regs: regs::Regs) -> regs::Regs {
+    if regs.syscall() < 0 || -regs.result() != ERESTART_RESTARTBLOCK {
+        return regs;
+    }
+    if regs.syscall() == libc::SYS_restart_syscall {
+        // It was interrupted before and goes on: only the program's own code still tells which call it was.
+        let mut code = [0; regs::NUMBERED_SYSCALL_LEN];
+        let at = Addr(regs.ip().wrapping_sub(code.len() as u64));
+        match task.read(at, &mut code).ok().and_then(|()| regs::syscall_number(&code)) {
+            Some(nr) => regs.set_syscall(nr),
+            None => {
+                regs.interrupt_syscall();
+                return regs;
+            }
+        }
+    }
+    regs.restart_syscall();
+    regs
+}

@@ -1,0 +1,320 @@
+//! The image's directory: what is in it, and how a checkpoint becomes one.
+//!
+//! Files are written under names that no finished image uses, synced, and only then named by a new manifest.json that is
+//! put in place by one rename. A directory without a manifest is no checkpoint; one that held an earlier checkpoint
+//! keeps it until that moment.
+
+use crate::error::{Context, Error, Kind, Result, bad_image};
+use rtc_sys::{CallExt, Errno};
+use rustix::fs::{AtFlags, Mode, OFlags};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
+
+/// The version of the format that this program writes. It reads this one alone.
+pub const VERSION: u32 = 1;
+const FORMAT: &str = "rtc-image";
+const MANIFEST: &str = "manifest.json";
+/// More than any real file of metadata has; a longer one isn't read into memory.
+const MAX_METADATA: u64 = 4 << 30;
+
+/// A file of the image, by what it is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Part {
+    /// Processes, threads, address spaces.
+    Tree,
+    /// Open files and the objects behind them.
+    Files,
+    /// Mounts and System V objects.
+    Container,
+    /// Contents of memory.
+    Pages,
+    /// Whose they are.
+    Pagemap,
+    /// Other contents.
+    Data,
+}
+
+impl Part {
+    fn file_name(self, generation: u32) -> String {
+        match self {
+            Self::Tree => format!("tree-{generation}.json"),
+            Self::Files => format!("files-{generation}.json"),
+            Self::Container => format!("container-{generation}.json"),
+            Self::Pages => format!("pages-{generation}.img"),
+            Self::Pagemap => format!("pagemap-{generation}.img"),
+            Self::Data => format!("data-{generation}.img"),
+        }
+    }
+
+    /// Contents have checksums of their own, in smaller pieces.
+    fn is_metadata(self) -> bool {
+        !matches!(self, Self::Pages | Self::Data)
+    }
+}
+
+/// What manifest.json holds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Manifest {
+    format: String,
+    version: u32,
+    /// Counts the checkpoints that were written to this directory.
+    generation: u32,
+    /// The program that wrote it.
+    pub program: String,
+    /// The container's id.
+    pub container: String,
+    /// Seconds since 1970 when the container was stopped.
+    pub created: i64,
+    /// The machine it ran on.
+    pub machine: super::machine::Machine,
+    parts: BTreeMap<Part, PartFile>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct PartFile {
+    name: String,
+    size: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    crc32: Option<u32>,
+}
+
+/// An image that is being written. Unless it is committed, its files vanish with it.
+pub struct Writer {
+    dir: OwnedFd,
+    generation: u32,
+    parts: BTreeMap<Part, PartFile>,
+    previous: Option<Manifest>,
+}
+
+impl Writer {
+    /// Begins an image in a directory.
+    ///
+    /// # Errors
+    /// When the directory can't be read.
+    pub fn new(dir: OwnedFd) -> Result<Self> {
+        // An unreadable manifest is no reason not to write a new one: it is left where it is until the commit.
+        let previous = read_manifest(&dir).ok();
+        let generation = previous.as_ref().map_or(0, |m| m.generation) + 1;
+        Ok(Self { dir, generation, parts: BTreeMap::new(), previous })
+    }
+
+    /// Makes the file of a part, for reading and writing.
+    ///
+    /// # Errors
+    /// When the directory isn't writable.
+    pub fn create(&mut self, part: Part) -> Result<OwnedFd> {
+        let name = part.file_name(self.generation);
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(&self.dir, &name, flags, Mode::RUSR | Mode::WUSR).call("openat", &name)?;
+        self.parts.insert(part, PartFile { name, size: 0, crc32: None });
+        Ok(fd)
+    }
+
+    /// Writes a part of metadata.
+    ///
+    /// # Errors
+    /// When the disk is full.
+    pub fn write(&mut self, part: Part, bytes: &[u8]) -> Result<()> {
+        let fd = self.create(part)?;
+        write_all(&fd, bytes).context(|| format!("write {}", part.file_name(self.generation)))?;
+        let file = self.parts.get_mut(&part).expect("made above");
+        file.crc32 = Some(crc32fast::hash(bytes));
+        Ok(())
+    }
+
+    /// Writes a part of metadata as JSON.
+    ///
+    /// # Errors
+    /// When the disk is full.
+    pub fn write_json<T: Serialize>(&mut self, part: Part, value: &T) -> Result<()> {
+        let bytes = serde_json::to_vec(value).map_err(|e| Error::wrap(Kind::System, e))?;
+        self.write(part, &bytes)
+    }
+
+    /// Syncs everything and makes the directory a checkpoint.
+    ///
+    /// # Errors
+    /// When the disk is full or broken; then the directory is what it was before.
+    pub fn commit(&mut self, container: &str, created: i64) -> Result<()> {
+        for file in self.parts.values_mut() {
+            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let fd = rustix::fs::openat(&self.dir, &file.name, flags, Mode::empty()).call("openat", &file.name)?;
+            file.size = rustix::fs::fstat(&fd).call("fstat", &file.name)?.st_size as u64;
+            rustix::fs::fdatasync(&fd).call("fdatasync", &file.name)?;
+        }
+        let manifest = Manifest {
+            format: FORMAT.to_owned(),
+            version: VERSION,
+            generation: self.generation,
+            program: concat!("rtc ", env!("CARGO_PKG_VERSION")).to_owned(),
+            container: container.to_owned(),
+            created,
+            machine: super::machine::Machine::here()?,
+            parts: std::mem::take(&mut self.parts),
+        };
+        let bytes = serde_json::to_vec_pretty(&manifest).map_err(|e| Error::wrap(Kind::System, e))?;
+        let temporary = format!("{MANIFEST}.{}", self.generation);
+        let result = self.put_manifest(&temporary, &bytes);
+        if result.is_err() {
+            self.parts = manifest.parts; // to be removed
+            let _ = rustix::fs::unlinkat(&self.dir, &temporary, AtFlags::empty());
+            return result;
+        }
+        for file in self.previous.iter().flat_map(|m| m.parts.values()) {
+            if is_plain(&file.name) {
+                let _ = rustix::fs::unlinkat(&self.dir, &file.name, AtFlags::empty());
+            }
+        }
+        Ok(())
+    }
+
+    fn put_manifest(&self, temporary: &str, bytes: &[u8]) -> Result<()> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(&self.dir, temporary, flags, Mode::RUSR | Mode::WUSR).call("openat", temporary)?;
+        write_all(&fd, bytes).context(|| "write the manifest")?;
+        rustix::fs::fdatasync(&fd).call("fdatasync", temporary)?;
+        rustix::fs::renameat(&self.dir, temporary, &self.dir, MANIFEST)
+            .call("renameat", format_args!("{temporary}, {MANIFEST}"))?;
+        rustix::fs::fsync(&self.dir).call("fsync", "the image's directory")?;
+        Ok(())
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        for file in self.parts.values() {
+            // Nothing can be done about a failure here, and nobody takes the file for a checkpoint.
+            let _ = rustix::fs::unlinkat(&self.dir, &file.name, AtFlags::empty());
+        }
+    }
+}
+
+/// An image to read: the manifest is known to be sound, and every part to be there in its full length.
+pub struct Reader {
+    dir: OwnedFd,
+    /// What the manifest says.
+    pub manifest: Manifest,
+}
+
+impl Reader {
+    /// Opens an image.
+    ///
+    /// # Errors
+    /// When it is no image, of another version, or truncated.
+    pub fn open(dir: OwnedFd) -> Result<Self> {
+        let manifest = read_manifest(&dir)?;
+        let reader = Self { dir, manifest };
+        for (part, file) in &reader.manifest.parts {
+            reader.file(*part).context(|| file.name.clone())?;
+        }
+        Ok(reader)
+    }
+
+    /// Opens a part's file for reading.
+    ///
+    /// # Errors
+    /// When it isn't there or has another length than the manifest says.
+    pub fn file(&self, part: Part) -> Result<OwnedFd> {
+        let file = self.part(part)?;
+        let fd = open_regular(&self.dir, &file.name)?;
+        let size = rustix::fs::fstat(&fd).call("fstat", &file.name)?.st_size as u64;
+        if size == file.size { Ok(fd) } else { Err(bad_image(format!("it has {size} bytes instead of {}", file.size))) }
+    }
+
+    /// Reads a part of metadata and checks it.
+    ///
+    /// # Errors
+    /// When it isn't what was written.
+    pub fn bytes(&self, part: Part) -> Result<Vec<u8>> {
+        let file = self.part(part)?;
+        let bytes = read_all(self.file(part)?, file.size).context(|| file.name.clone())?;
+        if part.is_metadata() && file.crc32 != Some(crc32fast::hash(&bytes)) {
+            return Err(bad_image("its checksum is wrong").context(file.name.clone()));
+        }
+        Ok(bytes)
+    }
+
+    /// Reads a part of metadata in JSON.
+    ///
+    /// # Errors
+    /// When it isn't what was written.
+    pub fn json<T: DeserializeOwned>(&self, part: Part) -> Result<T> {
+        let bytes = self.bytes(part)?;
+        serde_json::from_slice(&bytes)
+            .map_err(|e| Error::wrap(Kind::BadImage, e))
+            .context(|| self.manifest.parts[&part].name.clone())
+    }
+
+    /// The length of all files together, in bytes.
+    pub fn size(&self) -> u64 {
+        self.manifest.parts.values().map(|p| p.size).sum()
+    }
+
+    fn part(&self, part: Part) -> Result<&PartFile> {
+        self.manifest.parts.get(&part).ok_or_else(|| bad_image(format!("the manifest names no {part:?} file")))
+    }
+}
+
+fn read_manifest(dir: &OwnedFd) -> Result<Manifest> {
+    let fd = open_regular(dir, MANIFEST).map_err(|e| match e.sys().map(rtc_sys::Error::errno) {
+        Some(Errno::ENOENT) => bad_image("there is no checkpoint in this directory: it has no manifest.json"),
+        _ => e,
+    })?;
+    let size = rustix::fs::fstat(&fd).call("fstat", MANIFEST)?.st_size as u64;
+    let bytes = read_all(fd, size.min(1 << 20))?;
+    let value: serde_json::Value =
+        serde_json::from_slice(&bytes).map_err(|e| Error::wrap(Kind::BadImage, e)).context(|| MANIFEST)?;
+    if value["format"] != FORMAT {
+        return Err(bad_image("manifest.json is not that of an rtc image"));
+    }
+    if value["version"] != VERSION {
+        let version = &value["version"];
+        return Err(bad_image(format!("the image has format version {version}, this rtc reads version {VERSION}"))
+            .with_hint("restore it with the version of rtc that wrote it"));
+    }
+    let manifest: Manifest =
+        serde_json::from_value(value).map_err(|e| Error::wrap(Kind::BadImage, e)).context(|| MANIFEST)?;
+    match manifest.parts.values().find(|p| !is_plain(&p.name)) {
+        Some(part) => Err(bad_image(format!("the manifest names {:?}, which is no plain file name", part.name))),
+        None => Ok(manifest),
+    }
+}
+
+/// Whether a name is that of a file in the directory itself.
+fn is_plain(name: &str) -> bool {
+    !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\0']) && name.len() < 256
+}
+
+fn open_regular(dir: &OwnedFd, name: &str) -> Result<OwnedFd> {
+    // NONBLOCK: opening a FIFO that somebody put there must not wait.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let fd = rustix::fs::openat(dir, name, flags, Mode::empty()).call("openat", name)?;
+    let mode = rustix::fs::fstat(&fd).call("fstat", name)?.st_mode;
+    if mode & libc::S_IFMT == libc::S_IFREG { Ok(fd) } else { Err(bad_image(format!("{name} is no regular file"))) }
+}
+
+fn read_all(fd: OwnedFd, size: u64) -> Result<Vec<u8>> {
+    if size > MAX_METADATA {
+        return Err(bad_image(format!("{size} bytes of metadata are too many")));
+    }
+    let mut bytes = vec![0; size as usize];
+    let mut done = 0;
+    while done < bytes.len() {
+        match rustix::io::read(&fd, &mut bytes[done..]).call("read", "image")? {
+            0 => return Err(bad_image("it is truncated")),
+            n => done += n,
+        }
+    }
+    Ok(bytes)
+}
+
+fn write_all(fd: impl AsFd, bytes: &[u8]) -> Result<()> {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let n = rustix::io::write(fd.as_fd(), rest).call("write", format_args!("{} bytes", rest.len()))?;
+        rest = &rest[n..];
+    }
+    Ok(())
+}
