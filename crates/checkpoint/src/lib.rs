@@ -5,14 +5,17 @@
 #![forbid(unsafe_code)]
 
 pub mod diag;
+pub mod dump;
 pub mod error;
 pub mod files;
 pub mod image;
 pub mod netlink;
 pub mod netns;
+pub mod proc;
 pub mod procfs;
 pub mod program;
 pub mod resource;
+pub mod restore;
 pub mod tracee;
 
 pub use error::{Error, Kind, Result};

@@ -102,7 +102,7 @@ impl Proc {
     /// When the file isn't there or isn't a number.
     pub fn number<T: std::str::FromStr>(self, name: &str) -> Result<T> {
         let text = self.text(name)?;
-        text.trim().parse().map_err(|_| crate::procfs::Malformed("number").into()).context(|| name.to_owned())
+        text.trim().parse().map_err(|_| crate::procfs::Malformed("number")).context(|| name.to_owned())
     }
 
     /// A number that stands alone in /proc/PID/NAME, in hexadecimal.
@@ -112,7 +112,7 @@ impl Proc {
     pub fn hex(self, name: &str) -> Result<u64> {
         let text = self.text(name)?;
         u64::from_str_radix(text.trim(), 16)
-            .map_err(|_| crate::procfs::Malformed("number").into())
+            .map_err(|_| crate::procfs::Malformed("number"))
             .context(|| name.to_owned())
     }
 

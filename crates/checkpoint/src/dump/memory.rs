@@ -5,7 +5,8 @@
 
 use super::cow::{self, Alias};
 use crate::error::{Context, Result};
-use crate::files::{Blocker, FileDumper};
+use crate::files::Blocker;
+use crate::files::dump::FileDumper;
 use crate::image::pages::{PAGE, Run, Writer};
 use crate::image::tree::{Backing, Vma};
 use crate::proc::Proc;

@@ -10,8 +10,11 @@ mod memory;
 mod process;
 mod thread;
 
+pub(crate) use process::find_syscall;
+
 use crate::error::{Context, Error, Kind, Result};
-use crate::files::{Blocker, DumpEnv, External, FileDumper, FileOptions, Link};
+use crate::files::dump::{FileDumper, Link};
+use crate::files::{Blocker, DumpEnv, External, FileOptions};
 use crate::image::dir::{self, Part};
 use crate::image::tree::{Clocks, Filter, Mm, Process, State, Tree};
 use crate::image::{blob, pages};
@@ -136,15 +139,15 @@ type Step = fn(&mut Dump<'_>, &mut FileDumper<'_>, &mut Vec<Blocker>) -> Result<
 /// The steps between stopping the tree and the end of the file dumper.
 const STEPS: [(&str, Step); 6] = [
     // Seen from outside only: regs, masks, pending signals, filters. Nothing is changed.
-    ("look at threads", Dump::look_at_threads),
+    ("look at threads", |d, files, blockers| d.look_at_threads(files, blockers)),
     // Descriptors before mappings: a file that is both has the descriptor's flags.
-    ("look at files", Dump::look_at_files),
-    ("look at memory", Dump::look_at_memory),
+    ("look at files", |d, files, blockers| d.look_at_files(files, blockers)),
+    ("look at memory", |d, files, blockers| d.look_at_memory(files, blockers)),
     // The only step that runs code in the tasks, a process at a time, each put back at once.
-    ("ask the tasks", Dump::ask),
+    ("ask the tasks", |d, files, blockers| d.ask(files, blockers)),
     // From here on nothing but reading: the container's downtime is mostly this.
-    ("find pages", Dump::scan_pages),
-    ("write pages", Dump::write_pages),
+    ("find pages", |d, files, blockers| d.scan_pages(files, blockers)),
+    ("write pages", |d, files, blockers| d.write_pages(files, blockers)),
 ];
 /// The steps that a preflight takes.
 const LOOKING: usize = 3;
@@ -195,7 +198,7 @@ impl Dump<'_> {
         }
         let mut blockers = Vec::new();
         let mut file_blockers = Vec::new();
-        let mut blobs = blob::Writer::new(self.image.create(Part::Data)?);
+        let mut blobs = blob::Writer::new(self.image.create(Part::Data)?.into())?;
         let env = DumpEnv {
             init: self.options.init,
             options: self.options.files,
@@ -281,7 +284,7 @@ impl Dump<'_> {
             if process.threads.is_empty() {
                 continue;
             }
-            if find_same(&known, process.pid, rtc_sys::kcmp::Resource::Memory)?.is_some() {
+            if find_same(&known, process.pid, rtc_sys::kcmp::Resource::Vm)?.is_some() {
                 blockers.push(Blocker {
                     pid: process.pid,
                     what: "its memory".into(),
@@ -407,7 +410,7 @@ fn describe(
 /// The place of the first process in the list that shares `resource` with `pid`.
 fn find_same(known: &[(i32, usize)], pid: i32, resource: rtc_sys::kcmp::Resource) -> Result<Option<usize>> {
     for (other, place) in known {
-        if rtc_sys::kcmp::same(*other, pid, resource)? {
+        if rtc_sys::kcmp::kcmp(*other, pid, resource)?.is_eq() {
             return Ok(Some(*place));
         }
     }

@@ -131,7 +131,7 @@ fn with_zone<T>(
 }
 
 /// Finds a `syscall` instruction in the process's vDSO, or else in any code it has.
-pub(super) fn find_syscall(pid: i32) -> Result<Addr> {
+pub(crate) fn find_syscall(pid: i32) -> Result<Addr> {
     let mut maps = Proc(pid).maps()?;
     maps.retain(|m| m.prot & libc::PROT_EXEC != 0 && m.name != "[vsyscall]");
     maps.sort_by_key(|m| m.name != "[vdso]");

@@ -108,6 +108,11 @@ impl<'a> FileDumper<'a> {
         Ok(id)
     }
 
+    /// How many things were found that can't be saved.
+    pub fn blocked(&self) -> usize {
+        self.cx.blocked()
+    }
+
     /// Takes the second look at those kinds that want one, and gives all descriptions,
     /// with what must be kept until the tasks run on (dropped then) or are killed ([`Held::before_kill`] first).
     ///

@@ -78,7 +78,15 @@ impl Writer {
     pub fn create(image: BorrowedFd<'_>) -> Result<Self> {
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let file = rustix::fs::openat(image, FILE_NAME, flags, Mode::from_raw_mode(0o600)).call("openat", FILE_NAME)?;
-        let mut writer = Self { file: Some(file.into()), end: 0, piece: Vec::new() };
+        Self::new(file.into())
+    }
+
+    /// Begins in an empty file.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn new(file: File) -> Result<Self> {
+        let mut writer = Self { file: Some(file), end: 0, piece: Vec::new() };
         writer.append(MAGIC)?;
         Ok(writer)
     }
@@ -282,7 +290,14 @@ impl Reader {
     /// When it is missing, no regular file, or of another version.
     pub fn open(image: BorrowedFd<'_>) -> Result<Self> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let file: File = rustix::fs::openat(image, FILE_NAME, flags, Mode::empty()).call("openat", FILE_NAME)?.into();
+        Self::new(rustix::fs::openat(image, FILE_NAME, flags, Mode::empty()).call("openat", FILE_NAME)?.into())
+    }
+
+    /// Reads from a file.
+    ///
+    /// # Errors
+    /// When it is no regular file, or of another version.
+    pub fn new(file: File) -> Result<Self> {
         let meta = file.metadata().context(|| format!("stat {FILE_NAME}"))?;
         if !meta.is_file() {
             return Err(bad_image(format!("{FILE_NAME} is not a regular file")));

@@ -12,7 +12,7 @@ use crate::tracee::{Mode, Stopped, Zone};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use rtc_sys::CallExt;
 use std::io::IoSlice;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// SCM_MAX_FD: how many descriptors the kernel carries in one message.
 const MAX_FDS: usize = 253;
@@ -38,7 +38,7 @@ impl Transport {
         let pair = results.word(pair);
         let (first, second) = (TargetFd(pair as u32 as i32), TargetFd((pair >> 32) as i32));
         let pidfd = rtc_sys::pidfd::open(task.tid())?;
-        let ours = rtc_sys::pidfd::get_fd(&pidfd, first.0)?;
+        let ours = rtc_sys::pidfd::get_fd(pidfd.as_fd(), first.0)?;
         let mut program = Program::new();
         if second != at {
             program.call(libc::SYS_dup3, [second.into(), at.into(), libc::O_CLOEXEC.into()]);

@@ -213,6 +213,11 @@ impl Stopped {
         Ok(())
     }
 
+    /// Lets it stop by a signal as soon as it is let go.
+    pub fn stop_when_detached(&mut self, signal: i32) {
+        self.deferred.push(signal);
+    }
+
     /// Puts back what it was stopped with and lets it go; a group stop goes on.
     ///
     /// # Errors

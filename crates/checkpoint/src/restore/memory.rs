@@ -1,0 +1,246 @@
+//! Builds an address space in a task: map, fill, and at the very end protect.
+//!
+//! Private memory with contents is mapped writable, filled from outside, and gets its own protection only after the
+//! task's children have been made: they inherit the contents and change what is different for them.
+
+use super::batch::Batch;
+use super::inherit::{Plan, Range};
+use crate::error::{Context, Error, Kind, Result};
+use crate::files::FileId;
+use crate::image::pages::{self, PAGE, Run};
+use crate::image::tree::{Backing, Mm, Vma};
+use crate::procfs::smaps::VmFlags;
+use crate::program::Arg;
+use crate::tracee::{Stopped, Zone};
+use rtc_sys::procmem::{self, RemoteRange};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// How many pages are written at once.
+const CHUNK: usize = 256;
+/// `arch_prctl` operation that maps the vDSO (asm/prctl.h, kernel 4.8 with CONFIG_CHECKPOINT_RESTORE).
+const ARCH_MAP_VDSO_64: i32 = 0x2003;
+/// `PR_SET_VMA_ANON_NAME` of prctl(2) (kernel 5.17).
+const PR_SET_VMA: i32 = 0x5356_4d41;
+
+/// The numbers that the files of mappings have in the task's table while it is built.
+pub(super) type FileNumbers = BTreeMap<FileId, i32>;
+
+/// The files behind the mappings that a plan maps.
+pub(super) fn files_needed(mm: &Mm, plan: &Plan) -> Vec<FileId> {
+    let mut all: Vec<FileId> = plan.map.iter().filter_map(|(i, _)| file_of(&mm.vmas[*i])).collect();
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+fn file_of(vma: &Vma) -> Option<FileId> {
+    match vma.backing {
+        Backing::File { file, .. } => Some(file),
+        _ => None,
+    }
+}
+
+/// Carries out a plan but for the contents.
+pub(super) fn map(task: &mut Stopped, zone: Zone, mm: &Mm, plan: &Plan, files: &FileNumbers) -> Result<()> {
+    let mut batch = Batch::new(task, zone);
+    for (start, end) in &plan.unmap {
+        batch.call(libc::SYS_munmap, [(*start).into(), (end - start).into()])?;
+    }
+    // Attached segments first: shmat(2) maps all of one, and what doesn't belong is mapped over.
+    let (sysv, others): (Vec<(usize, Range)>, Vec<_>) =
+        plan.map.iter().partition(|(i, _)| matches!(mm.vmas[*i].backing, Backing::SysV { .. }));
+    for (i, range) in sysv.into_iter().chain(others) {
+        let vma = &mm.vmas[i];
+        map_one(&mut batch, vma, early_prot(vma), range, files).context(|| describe(vma))?;
+    }
+    map_vdso(&mut batch, mm, plan)?;
+    for (i, _, (start, end)) in &plan.keep {
+        // What the parent had made read-only must be writable to be changed.
+        let vma = &mm.vmas[*i];
+        if vma.is_private_memory() && written(&plan.write, *start, *end) {
+            batch.call(libc::SYS_mprotect, [(*start).into(), (end - start).into(), early_prot(vma).into()])?;
+        }
+    }
+    for (start, end) in &plan.empty {
+        batch.call(libc::SYS_madvise, [(*start).into(), (end - start).into(), libc::MADV_DONTNEED.into()])?;
+    }
+    batch.finish()
+}
+
+fn describe(vma: &Vma) -> String {
+    format!("map {:x}-{:x}", vma.start.0, vma.end.0)
+}
+
+fn written(runs: &[Run], start: u64, end: u64) -> bool {
+    let first = runs.partition_point(|r| r.end() * PAGE <= start);
+    runs.get(first).is_some_and(|r| r.page * PAGE < end)
+}
+
+/// The protection while contents are filled in.
+fn early_prot(vma: &Vma) -> i32 {
+    match vma.backing {
+        Backing::Anonymous if !vma.shared => vma.prot | libc::PROT_READ | libc::PROT_WRITE,
+        // Most mappings of files have no page of their own; they get write permission only if they do.
+        _ => vma.prot,
+    }
+}
+
+fn map_one(batch: &mut Batch<'_>, vma: &Vma, prot: i32, range: Range, files: &FileNumbers) -> Result<()> {
+    let (start, end) = range;
+    let mut flags = libc::MAP_FIXED | if vma.shared { libc::MAP_SHARED } else { libc::MAP_PRIVATE };
+    if vma.flags.has(VmFlags::GROWS_DOWN) {
+        flags |= libc::MAP_GROWSDOWN;
+    }
+    if vma.flags.has(VmFlags::NO_RESERVE) {
+        flags |= libc::MAP_NORESERVE;
+    }
+    if let (Some(size), Backing::Anonymous) = (vma.huge_page, vma.backing) {
+        flags |= libc::MAP_HUGETLB | ((size.trailing_zeros() as i32) << libc::MAP_HUGE_SHIFT);
+    }
+    let (fd, offset) = match vma.backing {
+        Backing::Anonymous => {
+            flags |= libc::MAP_ANONYMOUS;
+            (-1, 0)
+        }
+        Backing::File { file, offset } => {
+            let fd = files.get(&file).copied().ok_or_else(|| Error::new(Kind::System, format!("{file} isn't open")))?;
+            (fd, offset + (start - vma.start.0))
+        }
+        Backing::SysV { id, offset } => {
+            if offset != 0 || start != vma.start.0 {
+                return Err(Error::new(Kind::Unsupported, "a part of a System V segment that isn't its beginning"));
+            }
+            let flags = libc::SHM_REMAP | if vma.prot & libc::PROT_WRITE == 0 { libc::SHM_RDONLY } else { 0 };
+            return batch.call(libc::SYS_shmat, [id.into(), start.into(), flags.into()]);
+        }
+        Backing::Vdso | Backing::Vvar => return Ok(()),
+    };
+    let args = [start.into(), (end - start).into(), prot.into(), flags.into(), Arg::from(fd), offset.into()];
+    batch.call(libc::SYS_mmap, args)
+}
+
+/// Maps the vDSO with its data, if the plan doesn't keep the parent's. One call maps all of it.
+fn map_vdso(batch: &mut Batch<'_>, mm: &Mm, plan: &Plan) -> Result<()> {
+    let special = |i: usize| matches!(mm.vmas[i].backing, Backing::Vdso | Backing::Vvar);
+    let first = plan.map.iter().filter(|(i, _)| special(*i)).map(|(_, range)| range.0).min();
+    match first {
+        Some(start) => batch.call(libc::SYS_arch_prctl, [ARCH_MAP_VDSO_64.into(), start.into()]),
+        None => Ok(()),
+    }
+}
+
+/// Makes private mappings of files writable where the image has pages for them.
+pub(super) fn open_for_writing(task: &mut Stopped, zone: Zone, mm: &Mm, runs: &[Run]) -> Result<()> {
+    let mut batch = Batch::new(task, zone);
+    for vma in mm.vmas.iter().filter(|v| v.is_private_memory() && file_of(v).is_some()) {
+        if vma.prot & libc::PROT_WRITE == 0 && written(runs, vma.start.0, vma.end.0) {
+            let prot = vma.prot | libc::PROT_READ | libc::PROT_WRITE;
+            batch.call(libc::SYS_mprotect, [vma.start.into(), vma.len().into(), prot.into()])?;
+        }
+    }
+    batch.finish()
+}
+
+/// Writes pages into a stopped task, by as many threads as there are processors.
+pub(super) fn fill(tid: i32, runs: &[Run], pages: &pages::Reader) -> Result<()> {
+    let chunks = chunks(runs);
+    let next = AtomicUsize::new(0);
+    let work = || -> Result<()> {
+        let mut buffer = vec![0; CHUNK * PAGE as usize];
+        while let Some(chunk) = chunks.get(next.fetch_add(1, Ordering::Relaxed)) {
+            write_chunk(tid, chunk, pages, &mut buffer)?;
+        }
+        Ok(())
+    };
+    let workers = std::thread::available_parallelism().map_or(1, usize::from).min(8).min(chunks.len() / 8 + 1);
+    std::thread::scope(|scope| {
+        let others: Vec<_> = (1..workers).map(|_| scope.spawn(work)).collect();
+        let mine = work();
+        others.into_iter().map(|t| t.join().expect("no worker panics")).fold(mine, Result::and)
+    })
+}
+
+/// Runs cut into pieces of at most CHUNK pages; those of one piece need not be neighbours anywhere.
+fn chunks(runs: &[Run]) -> Vec<Vec<Run>> {
+    let mut all: Vec<Vec<Run>> = Vec::new();
+    let mut room = 0;
+    for run in runs {
+        let mut page = run.page;
+        while page < run.end() {
+            if room == 0 {
+                all.push(Vec::new());
+                room = CHUNK as u64;
+            }
+            let piece = run.clip(page, page + room).expect("within the run");
+            room -= u64::from(piece.count);
+            page = piece.end();
+            all.last_mut().expect("pushed above").push(piece);
+        }
+    }
+    all
+}
+
+fn write_chunk(tid: i32, chunk: &[Run], pages: &pages::Reader, buffer: &mut [u8]) -> Result<()> {
+    let mut at = 0;
+    let mut ranges = Vec::with_capacity(chunk.len());
+    let mut rest = chunk;
+    // Runs that follow each other in the file are read at once.
+    while let Some(first) = rest.first() {
+        let mut count = first.count;
+        let mut n = 1;
+        while rest.get(n).is_some_and(|run| run.at == first.at + count) {
+            count += rest[n].count;
+            n += 1;
+        }
+        let len = count as usize * PAGE as usize;
+        pages.read(first.at, &mut buffer[at..at + len])?;
+        at += len;
+        ranges.extend(rest[..n].iter().map(|r| RemoteRange { address: r.page * PAGE, len: u64::from(r.count) * PAGE }));
+        rest = &rest[n..];
+    }
+    procmem::write_ranges(tid, &buffer[..at], &ranges).context(|| format!("fill the memory of task {tid}"))
+}
+
+/// Gives all mappings what they may have only when contents and children are there.
+pub(super) fn protect(task: &mut Stopped, zone: Zone, mm: &Mm) -> Result<()> {
+    let mut batch = Batch::new(task, zone);
+    for vma in &mm.vmas {
+        let (start, len) = (Arg::from(vma.start), Arg::from(vma.len()));
+        if vma.is_private_memory() {
+            batch.call(libc::SYS_mprotect, [start, len, vma.prot.into()])?;
+        }
+        for (flag, advice) in ADVICE {
+            if vma.flags.has(flag) {
+                batch.call(libc::SYS_madvise, [start, len, advice.into()])?;
+            }
+        }
+        for (from, to) in &vma.guards {
+            batch.call(libc::SYS_madvise, [(*from).into(), (to.0 - from.0).into(), MADV_GUARD_INSTALL.into()])?;
+        }
+        if vma.flags.has(VmFlags::LOCKED) {
+            let on_fault = i32::from(vma.flags.has(VmFlags::LOCKED_ON_FAULT));
+            batch.call(libc::SYS_mlock2, [start, len, on_fault.into()])?;
+        }
+        if let Some(name) = &vma.name {
+            let mut name = name.clone().into_bytes();
+            name.push(0);
+            batch.call_with(libc::SYS_prctl, &name, |at| [PR_SET_VMA.into(), 0u64.into(), start, len, at])?;
+        }
+    }
+    batch.finish()
+}
+
+/// `MADV_GUARD_INSTALL` (kernel 6.13).
+const MADV_GUARD_INSTALL: i32 = 102;
+/// Flags of mappings that madvise(2) sets.
+const ADVICE: [(VmFlags, i32); 8] = [
+    (VmFlags::DONT_COPY, libc::MADV_DONTFORK),
+    (VmFlags::WIPE_ON_FORK, libc::MADV_WIPEONFORK),
+    (VmFlags::DONT_DUMP, libc::MADV_DONTDUMP),
+    (VmFlags::HUGE_PAGE, libc::MADV_HUGEPAGE),
+    (VmFlags::NO_HUGE_PAGE, libc::MADV_NOHUGEPAGE),
+    (VmFlags::MERGEABLE, libc::MADV_MERGEABLE),
+    (VmFlags::SEQUENTIAL, libc::MADV_SEQUENTIAL),
+    (VmFlags::RANDOM, libc::MADV_RANDOM),
+];

@@ -1,0 +1,282 @@
+//! Makes a process tree of an image.
+//!
+//! The caller gives one held process that stands where the container's first process belongs: in all its namespaces,
+//! its cgroup and its root file system, with all privileges. Its memory and descriptors are thrown away; everything
+//! else is made by it and its children, which run programs under ptrace until they are the old ones.
+//! The order of everything is the table [`STEPS`]. If rtc dies on the way, all of them die with it.
+
+mod batch;
+mod family;
+mod inherit;
+mod memory;
+mod process;
+mod thread;
+mod transport;
+mod tree;
+
+use crate::error::{Context, Error, Kind, Result};
+use crate::files::kind::Files;
+use crate::files::restore::OpenFiles;
+use crate::files::RestoreEnv;
+use crate::image::dir::{self, Part};
+use crate::image::tree::{Live, Tree};
+use crate::image::{blob, check, machine::Machine, pages};
+use crate::program::Addr;
+use crate::tracee::{RESTORE_OPTIONS, Running, Stopped, Zone, find_gap};
+use rtc_sys::ptrace;
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+use transport::Transport;
+
+/// An image that has been read and checked: all of it but the contents of memory and files.
+pub struct Checkpoint {
+    image: dir::Reader,
+    tree: Tree,
+    files: Files,
+    pages: pages::Reader,
+    blobs: blob::Reader,
+}
+
+/// What config.json allows the restored processes; the image may claim less but not more.
+#[derive(Clone, Debug, Default)]
+pub struct Authority {
+    /// The capabilities of the bounding set.
+    pub bounding: u64,
+    /// Whether `no_new_privs` must be set.
+    pub no_new_privs: bool,
+    /// Whether every thread must have a seccomp filter.
+    pub seccomp: bool,
+}
+
+/// What a restore did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// From the held process's stop until all ran.
+    pub restore: Duration,
+    /// Making processes and their memory.
+    pub forking: Duration,
+    /// Pages written.
+    pub pages_restored: u64,
+}
+
+/// A process that has been made.
+struct Built {
+    leader: Stopped,
+    /// All others.
+    threads: Vec<Stopped>,
+}
+
+/// The state of a restore between its steps.
+struct Builder<'a> {
+    tree: &'a Tree,
+    files: &'a Files,
+    pages: &'a pages::Reader,
+    env: RestoreEnv<'a>,
+    zone: Zone,
+    transport: &'a Transport,
+    open_files: OpenFiles,
+    /// By place in the tree.
+    built: Vec<Option<Built>>,
+    /// The address space that each process got by fork.
+    has_memory_of: Vec<Option<usize>>,
+    zombies: Vec<(Stopped, i32)>,
+    /// The container's ids of processes and threads, with the host's.
+    pids: BTreeMap<i32, i32>,
+    report: Report,
+}
+
+type Step = fn(&mut Builder<'_>) -> Result<()>;
+
+const STEPS: [(&str, Step); 11] = [
+    // Parents fill their memory before they make children, so that what was shared copy-on-write is shared again.
+    ("make processes", |b| b.make_processes()),
+    // All members must exist before anyone joins a group.
+    ("make groups", |b| b.make_groups()),
+    ("end zombies", |b| b.end_zombies()),
+    // Children have been made: threads are not inherited by fork.
+    ("make threads", |b| b.make_threads()),
+    // Files that name tasks (owners of signals, pidfds), now that all have their ids.
+    ("open files that name tasks", |b| b.open_files.open_with_tasks(b.files, &b.env, &b.pids)),
+    ("fill descriptor tables", |b| b.fill_tables()),
+    // Handlers after zombies and helpers, whose SIGCHLD nobody may see; timers after threads, which they may name;
+    // protection after children, and before credentials: locking memory needs privilege.
+    ("set processes", |b| b.set_processes()),
+    // Pending signals after the handlers: setting a handler can drop them.
+    ("set threads", |b| b.set_threads()),
+    // Everything that begins to tick or to talk.
+    ("finish files", |b| b.open_files.finish(b.files, &b.env, &b.pids)),
+    // The last programs: nothing needs privilege any more.
+    ("set credentials", |b| b.drop_privileges()),
+    ("let go", |b| b.release()),
+];
+
+impl Checkpoint {
+    /// Reads and checks an image; makes nothing.
+    ///
+    /// # Errors
+    /// When it is truncated, altered, of another version, or needs what this machine lacks.
+    pub fn open(dir: OwnedFd) -> Result<Self> {
+        let image = dir::Reader::open(dir)?;
+        image.manifest.machine.check(&Machine::here()?)?;
+        let tree: Tree = image.json(Part::Tree)?;
+        let files: Files = image.json(Part::Files)?;
+        let pages = pages::Reader::new(&image.bytes(Part::Pagemap)?, image.file(Part::Pages)?)?;
+        let blobs = blob::Reader::new(image.file(Part::Data)?.into())?;
+        check::tree(&tree, &files, &pages)?;
+        Ok(Self { image, tree, files, pages, blobs })
+    }
+
+    /// The manifest.
+    pub fn manifest(&self) -> &dir::Manifest {
+        &self.image.manifest
+    }
+
+    /// The length of all its files, in bytes.
+    pub fn size(&self) -> u64 {
+        self.image.size()
+    }
+
+    /// The process tree.
+    pub fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    /// Checks that the image claims no more than config.json allows.
+    ///
+    /// # Errors
+    /// Names the thread and what it claims.
+    pub fn authorize(&self, authority: &Authority) -> Result<()> {
+        let threads = self.tree.processes.iter().flat_map(|p| &p.live).flat_map(|l| &l.threads);
+        for thread in threads {
+            let refuse = |what: String| {
+                Err(Error::new(Kind::BadImage, format!("thread {} of the image {what}", thread.tid))
+                    .with_hint("config.json decides: allow it there, or restore with the config of the checkpoint"))
+            };
+            let [inheritable, permitted, effective, _, ambient] = thread.creds.caps;
+            let extra = (inheritable | permitted | effective | ambient) & !authority.bounding;
+            if extra != 0 {
+                return refuse(format!("has capabilities that config.json doesn't allow ({extra:#x})"));
+            }
+            if authority.no_new_privs && !thread.creds.no_new_privs {
+                return refuse("lacks no_new_privs, which config.json asks for".into());
+            }
+            if authority.seccomp && thread.seccomp.filters.is_empty() && !thread.seccomp.strict {
+                return refuse("has no seccomp filter, which config.json asks for".into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Turns the held process into the container's first process, with all others below it.
+    ///
+    /// # Errors
+    /// Whatever failed; then all processes made are dead, the held one as well.
+    pub fn restore(&self, held: i32) -> Result<Report> {
+        let started = Instant::now();
+        let mut first = seize(held).context(|| format!("take over process {held}"))?;
+        let restored = self.build(&mut first, held);
+        let mut report = restored.inspect_err(|_| kill(held))?;
+        report.restore = started.elapsed();
+        Ok(report)
+    }
+
+    fn build(&self, first: &mut Option<Stopped>, held: i32) -> Result<Report> {
+        let externals = stdio(held)?;
+        let env = RestoreEnv { init: held, blobs: &self.blobs, externals: &externals };
+        let mut open_files = Some(OpenFiles::open_all(&self.files, &env)?);
+        let mut task = first.take().expect("given by the caller");
+        let zone = self.take_over(&mut task)?;
+        let tables = self.tree.tables.iter().map(Vec::as_slice);
+        let most = self.tree.mms.iter().map(|mm| mm.vmas.len()).max().unwrap_or(0) + FILES_BESIDES_MAPPINGS;
+        let number = transport::free_number(tables, most.min(MOST_FILES));
+        let transport = Transport::new(&mut task, zone, number)?;
+        let count = self.tree.processes.len();
+        let mut built: Vec<Option<Built>> = Vec::new();
+        built.resize_with(count, || None);
+        built[0] = Some(Built { leader: task, threads: Vec::new() });
+        let mut builder = Builder {
+            tree: &self.tree,
+            files: &self.files,
+            pages: &self.pages,
+            env,
+            zone,
+            transport: &transport,
+            open_files: open_files.take().expect("opened above"),
+            built,
+            has_memory_of: vec![None; count],
+            zombies: Vec::new(),
+            pids: BTreeMap::from([(self.tree.processes[0].pid, held)]),
+            report: Report::default(),
+        };
+        let started = Instant::now();
+        for (i, (name, step)) in STEPS.iter().enumerate() {
+            step(&mut builder).context(|| *name)?;
+            if i == 0 {
+                builder.report.forking = started.elapsed();
+            }
+        }
+        Ok(builder.report)
+    }
+
+    /// Puts the zone into the held process and unmaps everything else.
+    fn take_over(&self, task: &mut Stopped) -> Result<Zone> {
+        let held = crate::proc::Proc(task.tid()).maps()?;
+        let vmas = self.tree.mms.iter().flat_map(|mm| &mm.vmas).map(|v| (v.start.0, v.end.0));
+        let taken = vmas.chain(held.iter().map(|m| (m.start, m.end)));
+        let place: Addr = find_gap(taken).ok_or_else(|| Error::new(Kind::System, "the address spaces are full"))?;
+        let zone = Zone::at(place);
+        let rseq = ptrace::rseq(task.tid())?;
+        zone.map(task, crate::dump::find_syscall(task.tid())?)?;
+        tree::strip(task, zone, &rseq)?;
+        Ok(zone)
+    }
+}
+
+/// Files that a process's table holds while its memory is made, besides those of mappings: exe, cwd, root.
+const FILES_BESIDES_MAPPINGS: usize = 3;
+/// Mapped files are few even where mappings are many; a process with more is refused by its table's limit.
+const MOST_FILES: usize = 900;
+
+fn seize(held: i32) -> Result<Option<Stopped>> {
+    let running = Running::seize(held, RESTORE_OPTIONS)?;
+    running.interrupt()?;
+    running.wait().map(Some)
+}
+
+/// What the caller put at 0, 1, 2 of the held process is the restored container's stdio.
+fn stdio(held: i32) -> Result<BTreeMap<String, OwnedFd>> {
+    let pidfd = rtc_sys::pidfd::open(held)?;
+    let mut all = BTreeMap::new();
+    for number in 0..3 {
+        if let Ok(fd) = rtc_sys::pidfd::get_fd(pidfd.as_fd(), number) {
+            all.insert(format!("stdio:{number}"), fd);
+        }
+    }
+    Ok(all)
+}
+
+/// Kills a half-made tree. Its first process is the init of its pid namespace or dies with rtc's trace of the others.
+fn kill(held: i32) {
+    // It may be dead already; the caller removes the container in any case.
+    let _ = rtc_sys::ptrace::tgkill(held, held, libc::SIGKILL);
+}
+
+impl<'a> Builder<'a> {
+    /// The leader of a process that has been made, and the zone.
+    fn leader(&mut self, process: usize) -> (&mut Stopped, Zone) {
+        (&mut self.built[process].as_mut().expect("a process is made before it is used").leader, self.zone)
+    }
+
+    /// A thread of a process by its place in the image, and the zone.
+    fn thread(&mut self, process: usize, thread: usize) -> (&mut Stopped, Zone) {
+        let zone = self.zone;
+        let built = self.built[process].as_mut().expect("a process is made before it is used");
+        (if thread == 0 { &mut built.leader } else { &mut built.threads[thread - 1] }, zone)
+    }
+
+    /// The living processes with their places.
+    fn living(&self) -> impl Iterator<Item = (usize, &'a Live)> + use<'a> {
+        self.tree.processes.iter().enumerate().filter_map(|(i, p)| Some((i, p.live.as_deref()?)))
+    }
+}
