@@ -111,9 +111,7 @@ impl Proc {
     /// When the file isn't there or isn't a number.
     pub fn hex(self, name: &str) -> Result<u64> {
         let text = self.text(name)?;
-        u64::from_str_radix(text.trim(), 16)
-            .map_err(|_| crate::procfs::Malformed("number"))
-            .context(|| name.to_owned())
+        u64::from_str_radix(text.trim(), 16).map_err(|_| crate::procfs::Malformed("number")).context(|| name.to_owned())
     }
 
     /// The children of all threads of the process, in the order they were made.

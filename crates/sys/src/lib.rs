@@ -23,8 +23,8 @@ pub mod pidfd;
 pub mod procmem;
 pub mod ptrace;
 pub mod regs;
+pub mod sched;
 pub mod seccomp;
 pub mod socket;
-pub mod sched;
 
 pub use error::{CallExt, Errno, Error, Result};

@@ -10,7 +10,6 @@ use std::io::IoSlice;
 use std::mem::{self, MaybeUninit};
 use std::time::{Duration, Instant};
 
-
 /// `PTRACE_O_SUSPEND_SECCOMP`: filters of the tracee don't act while it is traced (kernel 4.3, needs CAP_SYS_ADMIN).
 pub const O_SUSPEND_SECCOMP: i32 = 1 << 21;
 /// `PTRACE_EVENT_STOP`: the stop of a seized task by interrupt, group stop or automatic attachment.
@@ -217,7 +216,13 @@ pub struct Rseq {
 /// `EIO` on older kernels.
 pub fn rseq(tid: i32) -> Result<Rseq> {
     let mut rseq = Rseq::default();
-    request("GET_RSEQ_CONFIGURATION", PTRACE_GET_RSEQ_CONFIGURATION, tid, mem::size_of::<Rseq>(), &raw mut rseq as usize)?;
+    request(
+        "GET_RSEQ_CONFIGURATION",
+        PTRACE_GET_RSEQ_CONFIGURATION,
+        tid,
+        mem::size_of::<Rseq>(),
+        &raw mut rseq as usize,
+    )?;
     Ok(rseq)
 }
 

@@ -14,7 +14,7 @@ pub(crate) use process::find_syscall;
 
 use crate::error::{Context, Error, Kind, Result};
 use crate::files::dump::{FileDumper, Link};
-use crate::files::{Blocker, DumpEnv, External, FileOptions};
+use crate::files::{Blocker, DumpEnv, External, FileOptions, Held};
 use crate::image::dir::{self, Part};
 use crate::image::tree::{Clocks, Filter, Mm, Process, State, Tree};
 use crate::image::{blob, pages};
@@ -122,6 +122,8 @@ struct Dump<'a> {
     outside: Vec<Vec<thread::Outside>>,
     spaces: Vec<memory::Space>,
     tree: Tree,
+    /// What lives until the tasks go on or end: locks, guards.
+    held: Vec<Box<dyn Held>>,
     report: Report,
 }
 
@@ -172,6 +174,7 @@ pub fn dump(options: &Options<'_>, container: &mut dyn Container) -> Result<std:
         outside: Vec::new(),
         spaces: Vec::new(),
         tree: Tree::default(),
+        held: Vec::new(),
         report: Report::default(),
     };
     let saved = dump.save();
@@ -221,7 +224,8 @@ impl Dump<'_> {
         if !blockers.is_empty() || self.options.check_only {
             return Ok(blockers);
         }
-        let files = finished?.expect("only a blocked dump doesn't finish its files");
+        let (files, held) = finished?.expect("only a blocked dump doesn't finish its files");
+        self.held = held;
         self.image.write_json(Part::Files, &files)?;
         self.image.write_json(Part::Tree, &self.tree)?;
         let created = self.tree.clocks.realtime / 1_000_000_000;
@@ -292,8 +296,8 @@ impl Dump<'_> {
                     remedy: "try again: after vfork this lasts for a moment".into(),
                 });
             }
-            let space = memory::look(process.pid, files, blockers)
-                .context(|| format!("memory of process {}", process.pid))?;
+            let space =
+                memory::look(process.pid, files, blockers).context(|| format!("memory of process {}", process.pid))?;
             self.spaces.push(space);
             places.mm = self.spaces.len() - 1;
             known.push((process.pid, places.mm));
@@ -340,12 +344,12 @@ impl Dump<'_> {
         Ok(())
     }
 
-
     /// Lets the tree go on as it was.
     fn release(&mut self) -> Result<()> {
         // Frozen before they are let go, a paused container's tasks don't run a single instruction.
         let paused = if self.was_paused && !self.stopped.is_empty() { self.container.pause() } else { Ok(()) };
         let mut result = paused;
+        self.held.clear();
         for process in self.stopped.drain(..) {
             for task in process.threads {
                 let detached = task.detach();
@@ -357,6 +361,9 @@ impl Dump<'_> {
 
     /// Ends the tree, and takes the news of each task's end that the kernel keeps for its tracer.
     fn kill(&mut self) -> Result<()> {
+        for held in &mut self.held {
+            held.before_kill()?;
+        }
         self.container.kill()?;
         for process in self.stopped.drain(..).rev() {
             // A leader's end is told only after those of its threads.
@@ -401,8 +408,7 @@ fn describe(
     debug_assert_eq!(mms.len(), places.mm);
     let layout = process::layout(pid, answers.brk)?;
     mms.push(Mm { layout, auxv, exe: places.exe, ..Mm::default() });
-    let files =
-        process::ProcessFiles { mm: places.mm, table: places.table, cwd: places.cwd, root: places.root };
+    let files = process::ProcessFiles { mm: places.mm, table: places.table, cwd: places.cwd, root: places.root };
     described.live = Some(Box::new(process::live(pid, answers, seen, files)?));
     Ok(described)
 }

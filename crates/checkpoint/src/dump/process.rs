@@ -1,7 +1,7 @@
 //! What a process has besides its threads, files and memory.
 
-use super::thread::{self, Questions};
 use super::Interned;
+use super::thread::{self, Questions};
 use crate::error::{Context, Result};
 use crate::image::tree::{Action, Filter, Live, MmLayout, Signal, Thread};
 use crate::proc::Proc;
@@ -59,8 +59,7 @@ impl ProcessQuestions {
         let mut all = Vec::new();
         for (signal, at) in (1..).zip(&self.actions) {
             let word = |i: usize| results.word(at.from_offset(i * 8));
-            let action =
-                Action { signal, handler: word(0), flags: word(1), restorer: word(2), mask: word(3) };
+            let action = Action { signal, handler: word(0), flags: word(1), restorer: word(2), mask: word(3) };
             if action.handler != 0 || action.flags != 0 || action.mask != 0 {
                 all.push(action);
             }

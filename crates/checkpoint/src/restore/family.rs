@@ -103,7 +103,8 @@ impl Planner<'_> {
                 format!("process {} is of session {}, which its parent {} never had", made.pid, made.sid, made.ppid),
             ));
         };
-        let step = match self.processes.iter().position(|p| p.sid == made.sid && p.pid == made.sid && p.live.is_some()) {
+        let step = match self.processes.iter().position(|p| p.sid == made.sid && p.pid == made.sid && p.live.is_some())
+        {
             Some(through) => Making::Orphan { through, leader: None, child },
             None => Making::Orphan { through: parent, leader: Some(made.sid), child },
         };

@@ -36,9 +36,11 @@ pub(super) fn from_parent(mm: &Mm, runs: &[Run], parent: &Mm, parent_runs: &[Run
     let keep = kept(&mm.vmas, &parent.vmas);
     let kept_ranges: Vec<Range> = keep.iter().map(|k| k.2).collect();
     let unmap = parent.vmas.iter().flat_map(|v| without((v.start.0, v.end.0), &kept_ranges)).collect();
-    let map = mm.vmas.iter().enumerate().flat_map(|(i, v)| {
-        without((v.start.0, v.end.0), &kept_ranges).into_iter().map(move |range| (i, range))
-    });
+    let map = mm
+        .vmas
+        .iter()
+        .enumerate()
+        .flat_map(|(i, v)| without((v.start.0, v.end.0), &kept_ranges).into_iter().map(move |range| (i, range)));
     let map = map.collect();
     let shared = equal_pages(runs, parent_runs, &kept_ranges);
     let write = runs.iter().flat_map(|run| clip_all(run, &shared)).collect();
@@ -190,12 +192,8 @@ mod tests {
     #[test]
     fn the_same_page_number_with_other_contents_is_written() {
         let both = mm(vec![vma(10, 20, Backing::Anonymous)]);
-        let plan = from_parent(
-            &both,
-            &[Run { page: 10, count: 2, at: 7 }],
-            &both,
-            &[Run { page: 10, count: 2, at: 0 }],
-        );
+        let plan =
+            from_parent(&both, &[Run { page: 10, count: 2, at: 7 }], &both, &[Run { page: 10, count: 2, at: 0 }]);
         assert_eq!(plan.write, [Run { page: 10, count: 2, at: 7 }]);
         assert_eq!(plan.empty, []);
     }

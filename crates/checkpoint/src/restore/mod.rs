@@ -15,9 +15,9 @@ mod transport;
 mod tree;
 
 use crate::error::{Context, Error, Kind, Result};
+use crate::files::RestoreEnv;
 use crate::files::kind::Files;
 use crate::files::restore::OpenFiles;
-use crate::files::RestoreEnv;
 use crate::image::dir::{self, Part};
 use crate::image::tree::{Live, Tree};
 use crate::image::{blob, check, machine::Machine, pages};

@@ -153,10 +153,18 @@ impl Builder<'_> {
         prctl(&mut program, libc::PR_SET_CHILD_SUBREAPER, i32::from(live.subreaper));
         prctl(&mut program, libc::PR_SET_THP_DISABLE, i32::from(live.thp_disable));
         program.call(libc::SYS_personality, [live.personality.into()]);
-        let limits: Vec<_> = live.limits.iter().zip(0u64..).map(|((soft, hard), resource)| {
-            let limit = program.data(&[soft.to_ne_bytes(), hard.to_ne_bytes()].concat());
-            (resource, program.try_call(libc::SYS_prlimit64, [0u64.into(), resource.into(), limit.into(), 0u64.into()]))
-        }).collect();
+        let limits: Vec<_> = live
+            .limits
+            .iter()
+            .zip(0u64..)
+            .map(|((soft, hard), resource)| {
+                let limit = program.data(&[soft.to_ne_bytes(), hard.to_ne_bytes()].concat());
+                (
+                    resource,
+                    program.try_call(libc::SYS_prlimit64, [0u64.into(), resource.into(), limit.into(), 0u64.into()]),
+                )
+            })
+            .collect();
         let tid = task.tid();
         let results = task.run(Mode::Interp, zone, &program)?;
         for (resource, call) in limits {
@@ -193,8 +201,7 @@ impl Builder<'_> {
             for (i, wanted) in live.threads.iter().enumerate() {
                 let program = thread::privileges(wanted, filters, last_cap);
                 let (task, zone) = self.thread(process, i);
-                task.run(Mode::Interp, zone, &program)
-                    .context(|| format!("credentials of thread {}", wanted.tid))?;
+                task.run(Mode::Interp, zone, &program).context(|| format!("credentials of thread {}", wanted.tid))?;
             }
             let mut program = Program::new();
             // Changing ids has changed it. 2 can't be set by anyone but the kernel.

@@ -75,10 +75,8 @@ pub(super) fn schedule(task: &mut Stopped, zone: Zone, thread: &Thread) -> Resul
         "scheduling policy",
         program.try_call(libc::SYS_sched_setattr, [0u64.into(), attributes.into(), 0u64.into()]),
     )];
-    let io = program.try_call(
-        libc::SYS_ioprio_set,
-        [IOPRIO_WHO_PROCESS.into(), 0u64.into(), wanted.io_priority.into()],
-    );
+    let io =
+        program.try_call(libc::SYS_ioprio_set, [IOPRIO_WHO_PROCESS.into(), 0u64.into(), wanted.io_priority.into()]);
     calls.push(("I/O priority", io));
     if let Some(affinity) = &wanted.affinity {
         let bytes: Vec<u8> = affinity.iter().flat_map(|w| w.to_ne_bytes()).collect();

@@ -48,11 +48,6 @@ impl Transport {
         Ok(Self { ours, theirs: at })
     }
 
-    /// The number of the socket in every table until it is closed.
-    pub(super) fn number(&self) -> TargetFd {
-        self.theirs
-    }
-
     /// Puts the files at 0, 1, 2, … of the task's table, which holds only the socket.
     pub(super) fn send(&self, task: &mut Stopped, zone: Zone, fds: &[BorrowedFd<'_>]) -> Result<()> {
         for fds in fds.chunks(MAX_FDS) {

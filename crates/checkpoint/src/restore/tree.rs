@@ -7,7 +7,7 @@ use super::family::{self, Making};
 use super::inherit::{self, Plan};
 use super::memory::{self, FileNumbers};
 use super::transport::Transport;
-use super::{Built, Builder};
+use super::{Builder, Built};
 use crate::error::{Context, Error, Kind, Result};
 use crate::files::FileId;
 use crate::image::tree::{Live, Mm, MmLayout, State};
@@ -23,13 +23,7 @@ const PR_SET_MM: i32 = 35;
 const PR_SET_MM_MAP: i32 = 14;
 
 /// Lets a stopped task make a task with the id `tid`; both are stopped afterwards.
-pub(super) fn clone(
-    creator: &mut Stopped,
-    zone: Zone,
-    flags: i32,
-    exit_signal: i32,
-    tid: i32,
-) -> Result<Stopped> {
+pub(super) fn clone(creator: &mut Stopped, zone: Zone, flags: i32, exit_signal: i32, tid: i32) -> Result<Stopped> {
     let mut all = clone_many(creator, zone, flags, exit_signal, &[tid])?;
     all.pop().ok_or_else(|| Error::new(Kind::System, format!("clone3 made no task {tid}")))
 }
@@ -125,8 +119,8 @@ impl Builder<'_> {
         let made = &self.tree.processes[child];
         let flags = self.fork_flags(parent, child)?;
         let (task, zone) = self.leader(parent);
-        let task = clone(task, zone, flags, made.exit_signal, made.pid)
-            .context(|| format!("make process {}", made.pid))?;
+        let task =
+            clone(task, zone, flags, made.exit_signal, made.pid).context(|| format!("make process {}", made.pid))?;
         self.has_memory_of[child] = self.tree.processes[parent].live.as_ref().map(|l| l.mm);
         self.settle(child, task)
     }
@@ -143,8 +137,8 @@ impl Builder<'_> {
             program.call(libc::SYS_setsid, []);
             helper.run(Mode::Interp, zone, &program)?;
         }
-        let task = clone(&mut helper, zone, 0, made.exit_signal, made.pid)
-            .context(|| format!("make process {}", made.pid))?;
+        let task =
+            clone(&mut helper, zone, 0, made.exit_signal, made.pid).context(|| format!("make process {}", made.pid))?;
         end(helper, zone, 0)?;
         self.reap(through, helper_pid)?;
         self.has_memory_of[child] = self.tree.processes[through].live.as_ref().map(|l| l.mm);
@@ -203,7 +197,9 @@ impl Builder<'_> {
     pub(super) fn free_pid(&self) -> Result<i32> {
         let used = |pid: i32| {
             self.tree.processes.iter().any(|p| {
-                p.pid == pid || p.sid == pid || p.pgid == pid
+                p.pid == pid
+                    || p.sid == pid
+                    || p.pgid == pid
                     || p.live.iter().flat_map(|l| &l.threads).any(|t| t.tid == pid)
             })
         };
@@ -266,8 +262,8 @@ fn set_layout(task: &mut Stopped, zone: Zone, mm: &Mm, files: &FileNumbers) -> R
     let MmLayout { code, data, brk, start_stack, args, env } = mm.layout;
     let mut program = Program::new();
     let auxv = program.data(&mm.auxv);
-    let words =
-        [code.0, code.1, data.0, data.1, brk.0, brk.1, start_stack, args.0, args.1, env.0, env.1, 0].map(u64::to_ne_bytes);
+    let words = [code.0, code.1, data.0, data.1, brk.0, brk.1, start_stack, args.0, args.1, env.0, env.1, 0]
+        .map(u64::to_ne_bytes);
     let mut map = words.concat();
     map.extend_from_slice(&(mm.auxv.len() as u32).to_ne_bytes());
     let exe = mm.exe.and_then(|exe| files.get(&exe)).copied().unwrap_or(-1);
@@ -276,10 +272,7 @@ fn set_layout(task: &mut Stopped, zone: Zone, mm: &Mm, files: &FileNumbers) -> R
     if !mm.auxv.is_empty() {
         program.pointer(map.from_offset(88), auxv);
     }
-    program.call(
-        libc::SYS_prctl,
-        [PR_SET_MM.into(), PR_SET_MM_MAP.into(), map.into(), map.len().into(), 0u64.into()],
-    );
+    program.call(libc::SYS_prctl, [PR_SET_MM.into(), PR_SET_MM_MAP.into(), map.into(), map.len().into(), 0u64.into()]);
     task.run(Mode::Interp, zone, &program).context(|| "set the bounds of the address space").map(drop)
 }
 

@@ -1,7 +1,7 @@
 //! The two executors: one system call at a time by ptrace (`Step`), or the whole program at once by the injected
 //! interpreter (`Interp`). Both give the same results; `Step` needs no code of ours in the target.
 
-use super::{Stopped, Zone, ZONE_DATA, died};
+use super::{Stopped, ZONE_DATA, Zone, died};
 use crate::error::{Error, Kind, Result};
 use crate::program::{Addr, Arg, Call, CallRef, DataRef, Program};
 use rtc_sys::ptrace::{self, Wait};

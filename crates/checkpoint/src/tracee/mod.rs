@@ -10,7 +10,7 @@ mod execute;
 mod zone;
 
 pub use execute::{Mode, Results};
-pub use zone::{Zone, ZONE_DATA, find_gap};
+pub use zone::{ZONE_DATA, Zone, find_gap};
 
 use crate::error::{Context, Error, Kind, Result};
 use crate::program::Addr;
@@ -115,8 +115,11 @@ impl Running {
         let deadline = Instant::now() + STOP_TIMEOUT;
         loop {
             let Some(wait) = ptrace::wait_until(self.tid, deadline)? else {
-                return Err(Error::new(Kind::System, format!("task {} doesn't stop: it sleeps uninterruptibly", self.tid))
-                    .with_hint("see /proc/PID/stack for what it waits for; try again when that is over"));
+                return Err(Error::new(
+                    Kind::System,
+                    format!("task {} doesn't stop: it sleeps uninterruptibly", self.tid),
+                )
+                .with_hint("see /proc/PID/stack for what it waits for; try again when that is over"));
             };
             match wait {
                 Wait::Stopped(signal, event) if event == ptrace::EVENT_STOP => {
