@@ -12,7 +12,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     // Tests and tools drive the binary as users do; they know nothing of its insides.
     ("rtc-tests", &[]),
     ("rtc-zoo", &["rtc-tests"]),
-    ("rtc-vm", &[]),
+    ("rtc-vm", &["rtc-vm-agent"]),
     ("rtc-vm-agent", &[]),
     ("xtask", &[]),
 ];

@@ -37,18 +37,22 @@ fn forbids_unsafe(tree: &Tree, package: &Package, findings: &mut Vec<Finding>) {
 fn words(source: &Source, findings: &mut Vec<Finding>) {
     let mut found = Vec::new();
     scan(source.tokens.clone(), &mut found);
-    for (line, word) in found {
-        let (rule, text) = match word {
-            Word::Unwrap if !source.in_test(line) => {
-                ("unwrap", "unwrap outside tests: use `?`, or expect with a reason")
-            }
-            Word::Unsafe | Word::UnsafeFn if !source.path.starts_with(UNSAFE_CRATE) => {
-                ("unsafe", "unsafe outside crates/sys: add a safe wrapper there")
-            }
-            Word::Unsafe if !explained(&source.text, line) => ("safety", "unsafe without a `// SAFETY:` comment above"),
-            _ => continue,
-        };
+    let mut add = |line: usize, rule, text: &str| {
         findings.push(Finding { place: source.path.clone(), line, rule, text: text.into() });
+    };
+    for (line, word) in found {
+        if word == Word::Unwrap {
+            if !source.in_test(line) {
+                add(line, "unwrap", "unwrap outside tests: use `?`, or expect with a reason");
+            }
+            continue;
+        }
+        if !source.path.starts_with(UNSAFE_CRATE) {
+            add(line, "unsafe", "unsafe outside crates/sys: add a safe wrapper there");
+        }
+        if word == Word::Unsafe && !explained(&source.text, line) {
+            add(line, "safety", "unsafe without a `// SAFETY:` comment above");
+        }
     }
 }
 
