@@ -1,6 +1,7 @@
 //! Checks of the line between driver and guest itself, as cases of the suite `driver`.
 
 use crate::machine::{Machine, Outcome};
+use crate::orphan;
 use crate::report::Report;
 use anyhow::{Result, ensure};
 use std::time::{Duration, Instant};
@@ -16,6 +17,7 @@ const CASES: &[Case] = &[
     ("a_time_out_kills_the_whole_group", time_out),
     ("a_daemon_does_not_hold_up_its_parent", daemon),
     ("files_come_back_as_they_went", files),
+    ("a_killed_driver_leaves_nothing", |_| orphan::check()),
 ];
 
 /// Time for commands that end by themselves.

@@ -16,6 +16,7 @@ pub mod host;
 pub mod image;
 pub mod libtest;
 pub mod machine;
+mod orphan;
 pub mod report;
 pub mod share;
 pub mod suite;

@@ -4,6 +4,7 @@
 use crate::build;
 use crate::machine::Machine;
 use crate::report::Report;
+use crate::share::Share;
 use anyhow::Result;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -14,21 +15,55 @@ const PACKAGES: &[&str] = &[];
 /// Longest time for all tests of one executable.
 const TIMEOUT: Duration = Duration::from_secs(900);
 
-/// Builds the test executables and names them for the guest: `package-test`.
-/// None, when the filter names a suite of another kind.
-pub fn build(filter: &str) -> Result<Vec<(String, PathBuf)>> {
-    let mut all = Vec::new();
-    for package in PACKAGES {
-        for (name, path) in build::tests(package)? {
-            all.push((format!("{package}-{name}"), path));
-        }
-    }
-    all.retain(|(name, _)| filter.is_empty() || filter.starts_with(name.as_str()) || name.contains(filter));
-    Ok(all)
+/// The test executables of all packages.
+#[derive(Debug, Default)]
+pub struct Executables {
+    /// Names for the guest, `package-test`, and files.
+    tests: Vec<(String, PathBuf)>,
+    /// Programs that tests call by their paths on the host.
+    programs: Vec<PathBuf>,
 }
 
-/// Runs one executable test by test, in order, and reports each.
-pub fn run(machine: &mut Machine, name: &str, filter: &str, report: &mut Report) -> Result<()> {
+impl Executables {
+    /// Builds them, and keeps those whose name contains the filter or begins it (`package-test::function`).
+    pub fn build(filter: &str) -> Result<Self> {
+        let mut all = Self::default();
+        for package in PACKAGES {
+            let built = build::tests(package)?;
+            all.tests.extend(built.tests.into_iter().map(|(name, path)| (format!("{package}-{name}"), path)));
+            all.programs.extend(built.programs);
+        }
+        all.tests.retain(|(name, _)| name.contains(filter) || filter.starts_with(&format!("{name}::")));
+        Ok(all)
+    }
+
+    /// Whether no test is left.
+    pub fn is_empty(&self) -> bool {
+        self.tests.is_empty()
+    }
+
+    /// Puts them on the share.
+    pub fn share(&self, share: &Share) -> Result<()> {
+        for (name, file) in &self.tests {
+            share.program(file, &format!("tests/{name}"))?;
+        }
+        for (index, file) in self.programs.iter().enumerate() {
+            share.program(file, &format!("tests/program-{index}"))?;
+        }
+        Ok(())
+    }
+
+    /// Runs them one after the other, each test by test, and reports each test.
+    pub fn run(&self, machine: &mut Machine, filter: &str, report: &mut Report) -> Result<()> {
+        for (index, file) in self.programs.iter().enumerate() {
+            let script = format!("mkdir -p \"$(dirname '{0}')\"; cp /rtc/tests/program-{index} '{0}'", file.display());
+            machine.shell(&script, TIMEOUT)?.expect_success("place a test's program")?;
+        }
+        self.tests.iter().try_for_each(|(name, _)| run(machine, name, filter, report))
+    }
+}
+
+fn run(machine: &mut Machine, name: &str, filter: &str, report: &mut Report) -> Result<()> {
     let began = Instant::now();
     let inner = filter.strip_prefix(name).map_or("", |rest| rest.trim_start_matches(':'));
     let script = format!("RTC=/rtc/bin/rtc exec /rtc/tests/{name} --test-threads=1 {inner}");

@@ -3,10 +3,11 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use rtc_vm::image::Image;
+use rtc_vm::libtest::Executables;
 use rtc_vm::machine::{Machine, Outcome, StartFolder};
 use rtc_vm::report::Report;
 use rtc_vm::share::Share;
-use rtc_vm::{build, driver, libtest, suite};
+use rtc_vm::{build, driver, suite};
 use std::io::{self, BufRead, Write};
 use std::path::Path;
 use std::process::ExitCode;
@@ -57,7 +58,7 @@ fn dispatch(args: &[String]) -> Result<u8> {
 }
 
 /// Boots a VM with rtc, the agent, the suites and the whole-binary tests in it.
-fn boot(rtc: Option<&str>, tests: &[(String, std::path::PathBuf)]) -> Result<Machine> {
+fn boot(rtc: Option<&str>, tests: &Executables) -> Result<Machine> {
     let image = Image::prepare()?;
     let folder = StartFolder::new()?;
     let share = Share::new(&folder.path().join("share"))?;
@@ -71,21 +72,19 @@ fn boot(rtc: Option<&str>, tests: &[(String, std::path::PathBuf)]) -> Result<Mac
     }
     share.folder(&suite::folder(), "suites")?;
     share.folder(&suite::folder().join("../../contrib/podman"), "contrib/podman")?;
-    for (name, file) in tests {
-        share.program(file, &format!("tests/{name}"))?;
-    }
+    tests.share(&share)?;
     Machine::start(&image, &share, folder.path())
 }
 
 fn run(rtc: Option<&str>, argv: &[String]) -> Result<u8> {
-    let mut machine = boot(rtc, &[])?;
+    let mut machine = boot(rtc, &Executables::default())?;
     let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
     let outcome = machine.run(&argv, &[], COMMAND_TIMEOUT)?;
     pass_on(&outcome)
 }
 
 fn shell(rtc: Option<&str>) -> Result<u8> {
-    let mut machine = boot(rtc, &[])?;
+    let mut machine = boot(rtc, &Executables::default())?;
     let mut last = 0;
     for line in io::stdin().lock().lines() {
         let outcome = machine.shell(&line?, COMMAND_TIMEOUT)?;
@@ -107,7 +106,7 @@ fn test(rtc: Option<&str>, filter: &str) -> Result<u8> {
     suites.iter_mut().for_each(|suite| suite.keep(filter));
     suites.retain(|suite| !suite.is_empty());
     let checks = driver::matching(filter);
-    let tests = libtest::build(filter)?;
+    let tests = Executables::build(filter)?;
     ensure!(!suites.is_empty() || !checks.is_empty() || !tests.is_empty(), "no case's name contains {filter:?}");
     let mut machine = boot(rtc, &tests)?;
     let mut report = Report::default();
@@ -117,9 +116,7 @@ fn test(rtc: Option<&str>, filter: &str) -> Result<u8> {
     for suite in &suites {
         ran = ran.and_then(|()| suite.run(&mut machine, &mut report));
     }
-    for (name, _) in &tests {
-        ran = ran.and_then(|()| libtest::run(&mut machine, name, filter, &mut report));
-    }
+    ran = ran.and_then(|()| tests.run(&mut machine, filter, &mut report));
     if let Err(error) = &ran {
         let _ = writeln!(io::stderr(), "rtc-vm: stopped early: {error:#}");
     }
