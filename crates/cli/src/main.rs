@@ -9,6 +9,7 @@ mod argv;
 mod cli;
 mod clock;
 mod commands;
+mod criu_files;
 mod criu_front;
 mod foreground;
 mod global;

@@ -129,10 +129,8 @@ pub(super) fn privileges(thread: &Thread, filters: &[Filter], last_cap: u32) -> 
         program.call(libc::SYS_seccomp, [operation.into(), filter.flags.into(), header.into()]);
     }
     credentials(&mut program, &thread.creds, last_cap);
-    if thread.parent_death_signal != 0 {
-        // After the ids: changing them clears it.
-        program.call(libc::SYS_prctl, [libc::PR_SET_PDEATHSIG.into(), thread.parent_death_signal.into()]);
-    }
+    // After the ids: changing them clears it. And if it is none, ours must go: the held process dies with rtc.
+    program.call(libc::SYS_prctl, [libc::PR_SET_PDEATHSIG.into(), thread.parent_death_signal.into()]);
     if thread.seccomp.strict {
         let operation = u64::from(libc::SECCOMP_SET_MODE_STRICT);
         program.call(libc::SYS_seccomp, [operation.into(), 0u64.into(), 0u64.into()]);

@@ -98,7 +98,7 @@ pub fn find_gap(taken: impl Iterator<Item = (u64, u64)>) -> Option<Addr> {
     // A guard page on either side: a stack that grows down must not meet us.
     const MARGIN: u64 = 1 << 20;
     for (start, end) in taken.into_iter().chain([(BOUNDS.1, BOUNDS.1)]) {
-        if start >= at + Zone::SIZE + 2 * MARGIN {
+        if start >= at.saturating_add(Zone::SIZE + 2 * MARGIN) {
             return Some(Addr(at + MARGIN));
         }
         at = at.max(end);

@@ -1,10 +1,15 @@
 //! `rtc checkpoint`: writes a running container to an image.
 
+use crate::criu_files;
 use crate::session::Session;
-use anyhow::{Result, bail};
-use std::path::PathBuf;
-
+use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
+use rtc_checkpoint::dump;
+use rtc_checkpoint::files::{Blocker, External, FileOptions};
+use rtc_runtime::{Container, Status};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 
 const DESCRIPTION: &str = "   \
    Saves the container's processes to the image directory and ends them, unless
@@ -103,8 +108,181 @@ pub(crate) enum CgroupsMode {
 
 impl Checkpoint {
     /// # Errors
-    /// The engine isn't joined yet.
-    pub(crate) fn run(self, _: &Session) -> Result<u8> {
-        bail!("the checkpoint engine is on its way")
+    /// What can't be saved, or whatever failed; the container is as it was then.
+    pub(crate) fn run(self, session: &Session) -> Result<u8> {
+        let container = session.container(&self.id)?;
+        match container.status()? {
+            Status::Running | Status::Paused => {}
+            Status::Stopped => bail!("container not running"),
+            status => bail!("cannot checkpoint a container that is {status}"),
+        }
+        let paths = Paths::new(&self.common)?;
+        self.check_parent(&paths.image)?;
+        if self.check {
+            return self.list_blockers(&container, &paths);
+        }
+        let log = paths.log("dump.log")?;
+        let result = self.save(&container, &paths);
+        log.end(result.as_ref().map(|report| format!("{report:?}")))?;
+        let report = result.with_context(|| format!("the log is {}", paths.work.join("dump.log").display()))?;
+        criu_files::write_dump_stats(&paths.work, &report)?;
+        if !self.leave_running && !self.pre_dump {
+            container.delete(true)?;
+        }
+        Ok(0)
+    }
+
+    fn save(&self, container: &Container, paths: &Paths) -> Result<dump::Report> {
+        match self.dump(container, paths, false)? {
+            Ok(report) => {
+                criu_files::write_beside_image(&paths.image, container.stdio()?)?;
+                Ok(report)
+            }
+            Err(blockers) => {
+                let lines: Vec<String> = blockers.iter().map(describe).collect();
+                bail!("container {} can't be checkpointed: {}", self.id, lines.join("; "))
+            }
+        }
+    }
+
+    fn list_blockers(&self, container: &Container, paths: &Paths) -> Result<u8> {
+        let Err(blockers) = self.dump(container, paths, true)? else { return Ok(0) };
+        let lines: String = blockers.iter().map(|b| describe(b) + "\n").collect();
+        std::io::stdout().write_all(lines.as_bytes())?;
+        Ok(1)
+    }
+
+    fn dump(&self, container: &Container, paths: &Paths, check_only: bool) -> Result<Dumped> {
+        let files = FileOptions {
+            tcp_established: self.common.tcp_established,
+            tcp_skip_in_flight: self.tcp_skip_in_flight,
+            ext_unix_sk: self.common.ext_unix_sk,
+            file_locks: true,
+            shell_job: self.common.shell_job,
+        };
+        let externals: Vec<External> = (0..)
+            .zip(container.stdio()?)
+            .map(|(n, s)| External { name: format!("stdio:{n}"), link: s.link.clone(), dev: s.dev, ino: s.ino })
+            .collect();
+        let options = dump::Options {
+            id: &self.id,
+            init: container.init_pid().context("container not running")?,
+            image: std::fs::File::open(&paths.image).with_context(|| format!("open {}", paths.image.display()))?.into(),
+            files: &files,
+            externals: &externals,
+            // Memory that is saved early is a whole image here: it can stand for itself.
+            leave_running: self.leave_running || self.pre_dump,
+            check_only,
+        };
+        Ok(dump::dump(&options, &mut Freezer(container))?)
+    }
+
+    fn check_parent(&self, image: &Path) -> Result<()> {
+        let Some(parent) = &self.parent_path else { return Ok(()) };
+        if parent.is_absolute() {
+            bail!("--parent-path {} must be relative to the image directory", parent.display());
+        }
+        if !image.join(parent).is_dir() {
+            bail!("--parent-path {} doesn't exist in {}", parent.display(), image.display());
+        }
+        Ok(())
+    }
+}
+
+type Dumped = std::result::Result<dump::Report, Vec<Blocker>>;
+
+/// A blocker in one line: who, what, why, remedy.
+fn describe(blocker: &Blocker) -> String {
+    let Blocker { pid, what, why, remedy } = blocker;
+    match pid {
+        0 => format!("{what}: {why} ({remedy})"),
+        pid => format!("pid {pid}: {what}: {why} ({remedy})"),
+    }
+}
+
+/// A container as the engine acts on it.
+struct Freezer<'a>(&'a Container);
+
+impl Freezer<'_> {
+    fn act(result: rtc_runtime::Result<()>) -> rtc_checkpoint::Result<()> {
+        result.map_err(|e| rtc_checkpoint::Error::wrap(rtc_checkpoint::Kind::System, e))
+    }
+}
+
+impl dump::Container for Freezer<'_> {
+    fn is_paused(&self) -> rtc_checkpoint::Result<bool> {
+        let status = self.0.status().map_err(|e| rtc_checkpoint::Error::wrap(rtc_checkpoint::Kind::System, e))?;
+        Ok(status == Status::Paused)
+    }
+    fn pause(&mut self) -> rtc_checkpoint::Result<()> {
+        Self::act(self.0.pause())
+    }
+    fn resume(&mut self) -> rtc_checkpoint::Result<()> {
+        Self::act(self.0.resume())
+    }
+    fn kill(&mut self) -> rtc_checkpoint::Result<()> {
+        Self::act(self.0.kill(libc::SIGKILL, true))
+    }
+}
+
+/// Where image, log and statistics go.
+pub(crate) struct Paths {
+    pub(crate) image: PathBuf,
+    pub(crate) work: PathBuf,
+}
+
+impl Paths {
+    /// Makes the directories that are missing.
+    ///
+    /// # Errors
+    /// When they can't be made.
+    pub(crate) fn new(common: &Common) -> Result<Self> {
+        let image = common.image_path.clone().unwrap_or_else(|| PathBuf::from("checkpoint"));
+        let work = common.work_path.clone().unwrap_or_else(|| image.clone());
+        for dir in [&image, &work] {
+            // Memory is in it: nobody else may look.
+            std::fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(dir)
+                .with_context(|| format!("make {}", dir.display()))?;
+        }
+        Ok(Self { image, work })
+    }
+
+    /// Begins the log `name` in the work directory. A file that an engine made is kept and written to.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub(crate) fn log(&self, name: &str) -> Result<Log> {
+        let path = self.work.join(name);
+        let mut file = std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&path)
+            .with_context(|| format!("open {}", path.display()))?;
+        writeln!(file, "rtc {} {}", env!("CARGO_PKG_VERSION"), std::env::args().skip(1).collect::<Vec<_>>().join(" "))?;
+        Ok(Log { file })
+    }
+}
+
+/// The log of one checkpoint or restore, for people and for engines that show it to them.
+pub(crate) struct Log {
+    file: std::fs::File,
+}
+
+impl Log {
+    /// Writes the end: what was done, or why not. Engines look for "Error".
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub(crate) fn end(mut self, result: Result<String, &anyhow::Error>) -> Result<()> {
+        match result {
+            Ok(text) => writeln!(self.file, "{text}")?,
+            Err(e) => writeln!(self.file, "Error: {e:#}")?,
+        }
+        Ok(())
     }
 }

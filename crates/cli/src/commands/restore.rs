@@ -1,10 +1,16 @@
 //! `rtc restore`: a container out of an image.
 
+use crate::criu_files;
+use crate::foreground::Foreground;
+use crate::logger;
 use crate::session::Session;
-use anyhow::{Result, bail};
+use anyhow::{Context, Result};
 use clap::Args;
+use rtc_checkpoint::restore::{Checkpoint, Report};
+use rtc_runtime::{Container, Held, Payload};
 
-use super::{checkpoint, create};
+use super::checkpoint::Paths;
+use super::{checkpoint, create, run};
 
 const DESCRIPTION: &str = "   \
    Makes the container that config.json in the bundle describes, and fills it with
@@ -37,8 +43,37 @@ pub(crate) struct Restore {
 
 impl Restore {
     /// # Errors
-    /// The engine isn't joined yet.
-    pub(crate) fn run(self, _: &Session) -> Result<u8> {
-        bail!("the checkpoint engine is on its way")
+    /// The image is bad or doesn't fit, or the container can't be made; nothing is left of it.
+    pub(crate) fn run(self, session: &Session) -> Result<u8> {
+        let paths = Paths::new(&self.image)?;
+        let log = paths.log("restore.log")?;
+        let result = self.restore(session, &paths);
+        let logged = result.as_ref().map(|(_, _, report)| format!("{report:?}"));
+        log.end(logged)?;
+        let (container, foreground, report) =
+            result.with_context(|| format!("the log is {}", paths.work.join("restore.log").display()))?;
+        criu_files::write_restore_stats(&paths.work, &report)?;
+        match foreground {
+            Some(foreground) => {
+                logger::release();
+                run::stay(&foreground, container, false)
+            }
+            None => Ok(0),
+        }
+    }
+
+    fn restore(&self, session: &Session, paths: &Paths) -> Result<(Container, Option<Foreground>, Report)> {
+        let image = std::fs::File::open(&paths.image).with_context(|| format!("open {}", paths.image.display()))?;
+        let checkpoint = Checkpoint::open(image.into()).with_context(|| format!("image {}", paths.image.display()))?;
+        rtc_runtime::seal::ensure()?;
+        let foreground = (!self.detach).then(|| Foreground::prepare(!self.no_subreaper)).transpose()?;
+        let options = self.common.options(&self.id, !self.detach);
+        let mut report = Report::default();
+        let mut fill = |held: &Held| {
+            report = checkpoint.restore(held.pid)?;
+            Ok(())
+        };
+        let container = rtc_runtime::create(&session.host, &options, Payload::Hold(&mut fill))?;
+        Ok((container, foreground, report))
     }
 }

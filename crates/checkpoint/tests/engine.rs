@@ -1,0 +1,130 @@
+//! Whole trees, saved and rebuilt in fresh namespaces, without a container runtime around them.
+
+use rtc_checkpoint::dump::{self, Container};
+use rtc_checkpoint::files::FileOptions;
+use rtc_checkpoint::restore::Checkpoint;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A process that is pid 1 of new namespaces; it dies with the test.
+struct Tree {
+    shell: Child,
+    init: i32,
+}
+
+impl Tree {
+    fn new(script: &str, dir: &Path) -> Self {
+        let mut command = Command::new("unshare");
+        command.args(["--pid", "--mount", "--net", "--ipc", "--uts", "--fork", "--kill-child", "--mount-proc"]);
+        command.args(["setsid", "sh", "-c", script]).current_dir(dir);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let shell = command.spawn().unwrap();
+        let children = format!("/proc/{0}/task/{0}/children", shell.id());
+        let init = wait_for(|| std::fs::read_to_string(&children).ok()?.trim().parse().ok());
+        Self { shell, init }
+    }
+}
+
+impl Drop for Tree {
+    fn drop(&mut self) {
+        let _ = self.shell.kill();
+        let _ = self.shell.wait();
+    }
+}
+
+/// A container that consists of a pid namespace alone.
+struct PidNamespace(i32);
+
+impl Container for PidNamespace {
+    fn is_paused(&self) -> rtc_checkpoint::Result<bool> {
+        Ok(false)
+    }
+    fn pause(&mut self) -> rtc_checkpoint::Result<()> {
+        Ok(())
+    }
+    fn resume(&mut self) -> rtc_checkpoint::Result<()> {
+        Ok(())
+    }
+    fn kill(&mut self) -> rtc_checkpoint::Result<()> {
+        Ok(rtc_sys::ptrace::tgkill(self.0, self.0, libc::SIGKILL)?)
+    }
+}
+
+fn wait_for<T>(mut what: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        if let Some(value) = what() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "waited too long");
+        std::thread::yield_now();
+    }
+}
+
+struct Dir(PathBuf);
+
+impl Dir {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("engine-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(path.join("image")).unwrap();
+        Self(path)
+    }
+    fn image(&self) -> OwnedFd {
+        std::fs::File::open(self.0.join("image")).unwrap().into()
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn checkpoint(tree: &Tree, dir: &Dir, leave_running: bool) -> dump::Report {
+    let files = FileOptions::default();
+    let options = dump::Options {
+        id: "test",
+        init: tree.init,
+        image: dir.image(),
+        files: &files,
+        externals: &[],
+        leave_running,
+        check_only: false,
+    };
+    match dump::dump(&options, &mut PidNamespace(tree.init)).unwrap() {
+        Ok(report) => report,
+        Err(blockers) => panic!("{blockers:#?}"),
+    }
+}
+
+/// A process to become the restored one.
+fn restore(dir: &Dir) -> Tree {
+    let checkpoint = Checkpoint::open(dir.image()).unwrap();
+    let tree = Tree::new("exec sleep 1000", &dir.0);
+    wait_for(|| std::fs::read_link(format!("/proc/{}/exe", tree.init)).ok().filter(|exe| exe.ends_with("sleep")));
+    checkpoint.restore(tree.init).unwrap();
+    tree
+}
+
+fn counter(dir: &Dir) -> u64 {
+    std::fs::read_to_string(dir.0.join("count")).ok().and_then(|n| n.trim().parse().ok()).unwrap_or(0)
+}
+
+#[test]
+fn a_shell_counts_on_where_it_was() {
+    let dir = Dir::new("shell");
+    let script = "exec <&- >&- 2>&-; i=0; while :; do i=$((i+1)); echo $i > count.new; mv count.new count; done";
+    let tree = Tree::new(script, &dir.0);
+    wait_for(|| (counter(&dir) > 10).then_some(()));
+    let report = checkpoint(&tree, &dir, false);
+    eprintln!("{report:?}");
+    wait_for(|| std::fs::metadata(format!("/proc/{}/exe", tree.init)).is_err().then_some(()));
+    let before = counter(&dir);
+    std::fs::remove_file(dir.0.join("count")).unwrap();
+    let tree = restore(&dir);
+    wait_for(|| (counter(&dir) >= before).then_some(()));
+    drop(tree);
+}
