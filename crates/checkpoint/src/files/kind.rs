@@ -107,6 +107,12 @@ macro_rules! kinds {
 kinds! {
     /// Given from outside.
     External(resource::external::ExternalFile),
+    /// Event counter.
+    Eventfd(resource::eventfd::Eventfd),
+    /// Timer.
+    Timerfd(resource::timerfd::Timerfd),
+    /// Signals to read.
+    Signalfd(resource::signalfd::Signalfd),
 }
 
 impl FileKind {

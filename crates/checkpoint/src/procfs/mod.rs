@@ -1,5 +1,6 @@
 //! Parsers of /proc files: text in, structures out, no I/O.
 
+pub mod fdinfo;
 pub mod limits;
 pub mod smaps;
 pub mod stat;

@@ -1,0 +1,6 @@
+//! Kernel objects through the frame of `files`: held by a child, dumped, thrown away, made anew, and asked.
+
+#![allow(clippy::unwrap_used)]
+
+mod counters;
+mod holder;
