@@ -178,7 +178,18 @@ fn programs(tally: &mut Tally) -> Result<bool> {
 }
 
 /// The real programs of the tests, as Debian packages them.
-const PROGRAMS: &[Need] = &[];
+const PROGRAMS: &[Need] = &[
+    Need { package: "busybox-static", provides: "busybox" },
+    Need { package: "curl", provides: "/usr/bin/curl" },
+    Need { package: "default-jdk-headless", provides: "/usr/bin/javac" },
+    Need { package: "iproute2", provides: "ip" },
+    Need { package: "nginx", provides: "/usr/sbin/nginx" },
+    Need { package: "nodejs", provides: "/usr/bin/node" },
+    Need { package: "postgresql", provides: "/usr/lib/postgresql" },
+    Need { package: "python3", provides: "/usr/bin/python3" },
+    Need { package: "redis-server", provides: "/usr/bin/redis-server" },
+    Need { package: "redis-tools", provides: "/usr/bin/redis-cli" },
+];
 
 /// Runs a package of whole-binary tests.
 /// A test that is marked as not yet passing and passes all the same is an error: the mark must go.
