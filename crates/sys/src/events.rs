@@ -107,9 +107,11 @@ pub fn timerfd_create(clock: ClockId) -> Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// prctl(2): timer_create(2) of this process is told the id to give (1) or gives one (0) (Linux 6.15).
+pub const PR_TIMER_CREATE_RESTORE_IDS: i32 = 77;
+
 /// Whether `timer_create` can be told the id to give (`PR_TIMER_CREATE_RESTORE_IDS`, Linux 6.15).
 pub fn timer_ids_can_be_chosen() -> bool {
-    const PR_TIMER_CREATE_RESTORE_IDS: i32 = 77;
     const GET: u64 = 2;
     let none: u64 = 0;
     // SAFETY: prctl with this option and GET takes integers and only reads a flag of the calling thread's process.

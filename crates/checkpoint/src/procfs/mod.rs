@@ -5,6 +5,7 @@ pub mod limits;
 pub mod smaps;
 pub mod stat;
 pub mod status;
+pub mod timers;
 
 /// A file whose text isn't what proc(5) says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
