@@ -363,3 +363,22 @@ fn limits_are_written() {
     }
     assert!(done > 0 || available.is_empty(), "none of {available:?} was tried");
 }
+
+#[test]
+fn statistics_have_the_form_that_readers_expect() {
+    let scratch = Scratch::new("stats");
+    let cgroup = scratch.create();
+    let output = Waiter::inside(&cgroup, "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; echo done").output();
+    assert_eq!(output, "done\n");
+    let stats = serde_json::to_value(cgroup.stats().unwrap()).unwrap();
+    let number = |pointer: &str| stats.pointer(pointer).and_then(serde_json::Value::as_f64);
+    assert!(number("/cpu/usage/total").unwrap() > 0.0, "{stats}");
+    assert!(number("/cpu/usage/user").is_some() && number("/cpu/usage/kernel").is_some(), "{stats}");
+    if scratch.directory().join("cpu.pressure").exists() {
+        assert!(number("/cpu/psi/some/avg10").is_some() && number("/cpu/psi/full/total").is_some(), "{stats}");
+    }
+    let available = scratch.hierarchy.controllers().unwrap();
+    let has = |controller: &str| available.iter().any(|c| c == controller);
+    assert_eq!(number("/memory/usage/limit").is_some(), has("memory"), "{stats}");
+    assert_eq!(stats["hugetlb"].as_object().unwrap().is_empty(), !has("hugetlb"), "{stats}");
+}

@@ -76,7 +76,7 @@ impl Random {
             Machine::Arm => &[Abi::Aarch64, Abi::Arm, Abi::X86],
         };
         let abi = *self.one(abis);
-        let named = Syscall::named(*self.one::<&str>(pool)).unwrap().number(abi);
+        let named = Syscall::named(self.one::<&str>(pool)).unwrap().number(abi);
         let other = *self.one(&[0, 1, 102, 117, 350, 500, 600, X32_BIT, X32_BIT + 600, 0xf0003, u32::MAX]);
         let arguments = std::array::from_fn(|_| {
             let value = self.value();
