@@ -1,30 +1,60 @@
 //! A container that exists: its state, and what can be done to it.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use oci_spec::runtime::{LinuxResources, Spec};
+use rtc_sys::Errno;
+use rustix::process::Signal;
 
+use crate::cgroup::{Cgroup, Hierarchy};
 use crate::error::{Error, Kind, Result};
 use crate::exec::{ExecOptions, Executed};
 use crate::host::Host;
-use crate::state::{OciState, Status, Stdio};
+use crate::init::VANISH;
+use crate::proc::Proc;
+use crate::process::{self, Life};
+use crate::state::{OciState, Status, Stdio, check_id};
+use crate::store::{Init, Record, Store};
+use crate::{hooks, spec};
+
+/// How long freezing or thawing may take.
+const FREEZE: Duration = Duration::from_secs(10);
 
 /// A container as it was found on disk.
 #[derive(Debug)]
 pub struct Container {
-    id: String,
+    pub(crate) store: Store,
+    pub(crate) record: Record,
+    /// After `create` or `run`: init, a child of this process.
+    child: Option<OwnedFd>,
     console: Option<OwnedFd>,
 }
 
 impl Container {
-    pub(crate) fn load(_host: &Host, _id: &str) -> Result<Self> {
-        Err(Error::new(Kind::NotFound, "container does not exist"))
+    pub(crate) fn load(host: &Host, id: &str) -> Result<Self> {
+        check_id(id)?;
+        let store = Store::at(host.dir(id));
+        match store.read() {
+            Ok(record) => Ok(Self { store, record, child: None, console: None }),
+            Err(e) => {
+                if *e.kind() == Kind::NotFound {
+                    store.remove_leftover().or_else(|e| if *e.kind() == Kind::NotFound { Ok(()) } else { Err(e) })?;
+                }
+                Err(e)
+            }
+        }
+    }
+
+    /// One that has just been made.
+    pub(crate) fn made(store: Store, record: Record, child: Option<OwnedFd>, console: Option<OwnedFd>) -> Self {
+        Self { store, record, child, console }
     }
 
     /// Its name.
     #[must_use]
     pub fn id(&self) -> &str {
-        &self.id
+        &self.record.id
     }
 
     /// Its status now.
@@ -32,7 +62,20 @@ impl Container {
     /// # Errors
     /// procfs or the cgroup can't be read.
     pub fn status(&self) -> Result<Status> {
-        Err(later())
+        let Some(init) = &self.record.init else {
+            // Its maker holds the lock, or was killed.
+            return Ok(if self.store.try_lock()?.is_none() { Status::Creating } else { Status::Stopped });
+        };
+        if process::life(&Proc::open()?, init.pid, init.start_time)? != Life::Alive {
+            return Ok(Status::Stopped);
+        }
+        if self.store.has_fifo() {
+            return Ok(Status::Created);
+        }
+        match self.cgroup()? {
+            Some(cgroup) if cgroup.is_frozen()? => Ok(Status::Paused),
+            _ => Ok(Status::Running),
+        }
     }
 
     /// The state object of the OCI specification, as of now; `owner` is filled.
@@ -40,13 +83,21 @@ impl Container {
     /// # Errors
     /// As [`Self::status`].
     pub fn state(&self) -> Result<OciState> {
-        Err(later())
+        let status = self.status()?;
+        let pid = match (&self.record.init, status) {
+            (Some(init), Status::Created | Status::Running | Status::Paused) => init.pid,
+            _ => 0,
+        };
+        let owner = process::user_name(self.record.owner);
+        Ok(OciState { owner, ..oci_state(&self.record, status, pid) })
     }
 
     /// Init's pid as the host counts pids; `None` when the container is stopped.
     #[must_use]
     pub fn init_pid(&self) -> Option<i32> {
-        None
+        let init = self.record.init.as_ref()?;
+        let life = Proc::open().and_then(|proc| process::life(&proc, init.pid, init.start_time));
+        matches!(life, Ok(Life::Alive)).then_some(init.pid)
     }
 
     /// The configuration the container was created with.
@@ -54,7 +105,7 @@ impl Container {
     /// # Errors
     /// The copy in the state directory can't be read.
     pub fn spec(&self) -> Result<Spec> {
-        Err(later())
+        spec::parse(&self.store.read_config()?)
     }
 
     /// Init's descriptors 0 to 2 at create time.
@@ -62,7 +113,19 @@ impl Container {
     /// # Errors
     /// The container is still being created.
     pub fn stdio(&self) -> Result<&[Stdio; 3]> {
-        Err(later())
+        let init = self.record.init.as_ref();
+        init.map(|init| &init.stdio).ok_or_else(|| wrong("container is being created"))
+    }
+
+    /// Its cgroup; `None` when it has none or it is gone.
+    ///
+    /// # Errors
+    /// The cgroup2 file system can't be found or read.
+    pub fn cgroup(&self) -> Result<Option<Cgroup>> {
+        match &self.record.cgroup {
+            Some(placement) => Hierarchy::find()?.open(placement),
+            None => Ok(None),
+        }
     }
 
     /// The terminal's master, once, after a foreground `create` or `run` of a container with a terminal.
@@ -75,7 +138,30 @@ impl Container {
     /// # Errors
     /// [`Kind::WrongState`]: "cannot start an already running container", "cannot start a container that has stopped".
     pub fn start(&mut self) -> Result<()> {
-        Err(later())
+        let lock = self.store.lock()?;
+        match self.status()? {
+            Status::Created => {}
+            Status::Stopped => return Err(wrong("cannot start a container that has stopped")),
+            Status::Creating => return Err(wrong("cannot start a container that is being created")),
+            Status::Running | Status::Paused => return Err(wrong("cannot start an already running container")),
+        }
+        let init = self.open_init()?.ok_or_else(|| wrong("cannot start a container that has stopped"))?;
+        let fifo = self.store.open_fifo()?;
+        process::wait_for_hangup(&fifo, &init)?;
+        drop((fifo, lock));
+        self.run_poststart()
+    }
+
+    /// Runs the poststart hooks. When one fails, the container is killed, as the specification's 1.3 says.
+    pub(crate) fn run_poststart(&self) -> Result<()> {
+        let spec = self.spec()?;
+        let Some(list) = spec.hooks().as_ref().and_then(|hooks| hooks.poststart().as_ref()) else { return Ok(()) };
+        let pid = self.record.init.as_ref().map_or(0, |init| init.pid);
+        hooks::run("poststart", list, &oci_state(&self.record, Status::Running, pid), None).inspect_err(|_| {
+            if let Err(e) = self.kill(Signal::KILL.as_raw(), true) {
+                log::warn!("kill the container: {e}");
+            }
+        })
     }
 
     /// Waits for init's end: the exit status, or 128 + the signal that ended it.
@@ -83,23 +169,96 @@ impl Container {
     /// # Errors
     /// Init isn't a child of this process.
     pub fn wait(&self) -> Result<i32> {
-        Err(later())
+        match &self.child {
+            Some(pidfd) => process::wait_status(pidfd),
+            None => Err(wrong("the container's first process is not a child of this process")),
+        }
     }
 
     /// Sends a signal to init, or to every process of the container.
     ///
+    /// Without a pid namespace of its own, KILL goes to every process in any case: init's end doesn't end them.
+    ///
     /// # Errors
     /// [`Kind::WrongState`] with "container not running" for a stopped container, unless `all`.
-    pub fn kill(&self, _signal: i32, _all: bool) -> Result<()> {
-        Err(later())
+    pub fn kill(&self, signal: i32, all: bool) -> Result<()> {
+        let number = signal;
+        let everyone = all || (number == Signal::KILL.as_raw() && !self.record.own_pid_namespace);
+        if everyone && number == Signal::KILL.as_raw() && let Some(cgroup) = self.cgroup()? {
+            let populated = cgroup.is_populated()?;
+            cgroup.kill()?;
+            if populated || all {
+                return Ok(());
+            }
+        }
+        if all {
+            for pid in self.processes()? {
+                process::signal_pid(pid, number)?;
+            }
+            return Ok(());
+        }
+        match self.open_init()? {
+            Some(init) => process::signal(&init, number),
+            None => Err(wrong("container not running")),
+        }
     }
 
     /// Removes all that is left of the container and runs the poststop hooks; `force` kills it first.
     ///
     /// # Errors
     /// [`Kind::WrongState`]: "cannot delete container ID that is not stopped: running".
-    pub fn delete(self, _force: bool) -> Result<()> {
-        Err(later())
+    pub fn delete(mut self, force: bool) -> Result<()> {
+        if force {
+            self.kill_for_delete()?;
+        }
+        let lock = self.store.lock()?;
+        // Whoever had the lock may have finished creating.
+        self.record = self.store.read()?;
+        match self.status_locked()? {
+            Status::Stopped => {}
+            Status::Created => self.kill_for_delete()?,
+            _ if force => self.kill_for_delete()?,
+            status => {
+                let message = format!("cannot delete container {} that is not stopped: {status}", self.record.id);
+                return Err(wrong(&message).with_hint("kill it first, or delete it with --force"));
+            }
+        }
+        if let Some(cgroup) = self.cgroup()? {
+            cgroup.kill()?;
+            cgroup.remove(VANISH)?;
+        }
+        let spec = self.spec();
+        self.store.remove()?;
+        drop(lock);
+        // A container that was never completely created has no hooks to run; one that fails can't bring it back.
+        if let (Some(_), Ok(spec)) = (&self.record.init, spec)
+            && let Some(list) = spec.hooks().as_ref().and_then(|hooks| hooks.poststop().as_ref())
+            && let Err(e) = hooks::run("poststop", list, &oci_state(&self.record, Status::Stopped, 0), None)
+        {
+            log::warn!("{e}");
+        }
+        Ok(())
+    }
+
+    /// The status for one who holds the lock: nobody is creating.
+    fn status_locked(&self) -> Result<Status> {
+        if self.record.init.is_none() { Ok(Status::Stopped) } else { self.status() }
+    }
+
+    /// Kills every process and waits for init's end.
+    fn kill_for_delete(&self) -> Result<()> {
+        let init = self.open_init()?;
+        if let Some(cgroup) = self.cgroup()? {
+            cgroup.kill()?;
+        }
+        if let Some(init) = init {
+            process::signal(&init, Signal::KILL.as_raw())?;
+            process::wait_for_end(&init, VANISH)?;
+            if self.child.is_some() {
+                process::wait_status(&init)?;
+            }
+        }
+        Ok(())
     }
 
     /// Freezes all its processes.
@@ -107,7 +266,12 @@ impl Container {
     /// # Errors
     /// [`Kind::WrongState`] with "container not running".
     pub fn pause(&self) -> Result<()> {
-        Err(later())
+        match self.status()? {
+            Status::Running | Status::Created => {}
+            Status::Paused => return Err(wrong("container already paused")),
+            _ => return Err(wrong("container not running")),
+        }
+        self.need_cgroup()?.freeze(FREEZE)
     }
 
     /// Thaws them.
@@ -115,7 +279,10 @@ impl Container {
     /// # Errors
     /// [`Kind::WrongState`] with "container not paused".
     pub fn resume(&self) -> Result<()> {
-        Err(later())
+        if self.status()? != Status::Paused {
+            return Err(wrong("container not paused"));
+        }
+        self.need_cgroup()?.thaw(FREEZE)
     }
 
     /// The pids of all its processes, as the host counts, ascending; empty when it is stopped.
@@ -123,7 +290,10 @@ impl Container {
     /// # Errors
     /// The cgroup can't be read.
     pub fn processes(&self) -> Result<Vec<i32>> {
-        Err(later())
+        match self.cgroup()? {
+            Some(cgroup) => cgroup.procs(),
+            None => Ok(self.init_pid().into_iter().collect()),
+        }
     }
 
     /// Runs a further process in it.
@@ -131,16 +301,21 @@ impl Container {
     /// # Errors
     /// [`Kind::WrongState`]: "cannot exec in a stopped container", "cannot exec in a paused container";
     /// [`Kind::Exec`]: `exec: "x": executable file not found in $PATH`.
-    pub fn exec(&self, _options: &ExecOptions) -> Result<Executed> {
-        Err(later())
+    pub fn exec(&self, options: &ExecOptions) -> Result<Executed> {
+        crate::exec::exec(self, options)
     }
 
     /// Sets new resource limits; device rules among them are ignored, as runc does.
     ///
     /// # Errors
     /// A limit whose controller is missing; the message names it.
-    pub fn update(&self, _resources: &LinuxResources) -> Result<()> {
-        Err(later())
+    pub fn update(&self, resources: &LinuxResources) -> Result<()> {
+        if matches!(self.status()?, Status::Stopped | Status::Creating) {
+            return Err(wrong("container not running"));
+        }
+        let mut resources = resources.clone();
+        resources.set_devices(None);
+        self.need_cgroup()?.apply(&resources)
     }
 
     /// What the container uses: the `data` object of `events --stats`.
@@ -148,23 +323,89 @@ impl Container {
     /// # Errors
     /// [`Kind::WrongState`] with "container not running".
     pub fn stats(&self) -> Result<serde_json::Value> {
-        Err(later())
+        if matches!(self.status()?, Status::Stopped | Status::Creating) {
+            return Err(wrong("container not running"));
+        }
+        let stats = self.need_cgroup()?.stats()?;
+        serde_json::to_value(stats).map_err(|e| Error::new(Kind::System, e.to_string()))
+    }
+
+    fn need_cgroup(&self) -> Result<Cgroup> {
+        self.cgroup()?.ok_or_else(|| {
+            wrong("container has no cgroup").with_hint("it was created with --cgroup-manager disabled, or its cgroup was removed")
+        })
+    }
+
+    /// Init's pidfd; `None` when it has ended. A process that has its number now is not mistaken for it.
+    pub(crate) fn open_init(&self) -> Result<Option<OwnedFd>> {
+        let Some(Init { pid, start_time, .. }) = self.record.init else { return Ok(None) };
+        let pidfd = match rtc_sys::pidfd::open(pid) {
+            Ok(pidfd) => pidfd,
+            Err(e) if e.errno() == Errno::ESRCH => return Ok(None),
+            Err(e) => return Err(e.into()),
+        };
+        let life = process::life(&Proc::open()?, pid, start_time)?;
+        Ok((life == Life::Alive).then_some(pidfd))
     }
 }
 
-fn later() -> Error {
-    Error::new(Kind::Invalid, "this is on its way")
+fn wrong(message: &str) -> Error {
+    Error::new(Kind::WrongState, message)
 }
 
-/// Waits for the end of the child behind `pidfd`: the exit status, or 128 + the signal that ended it.
-pub(crate) fn wait_status(_pidfd: &impl AsFd) -> Result<i32> {
-    Err(later())
+/// The state object with an empty owner, as hooks get it.
+pub(crate) fn oci_state(record: &Record, status: Status, pid: i32) -> OciState {
+    OciState {
+        oci_version: record.oci_version.clone(),
+        id: record.id.clone(),
+        pid,
+        status,
+        bundle: record.bundle.clone(),
+        rootfs: record.rootfs.clone(),
+        created: record.created.clone(),
+        annotations: record.annotations.clone(),
+        owner: String::new(),
+    }
 }
 
 /// The number of a signal given as name (`TERM`, `SIGTERM`, `sigterm`) or number.
 ///
 /// # Errors
 /// [`Kind::Invalid`] with `unknown signal "BOGUS"`.
-pub fn parse_signal(_text: &str) -> Result<i32> {
-    Err(later())
+pub fn parse_signal(text: &str) -> Result<i32> {
+    let unknown = || Error::new(Kind::Invalid, format!("unknown signal {text:?}"));
+    if let Ok(number) = text.parse::<i32>() {
+        return if (0..=64).contains(&number) { Ok(number) } else { Err(unknown()) };
+    }
+    let name = text.to_ascii_uppercase();
+    let plain = name.strip_prefix("SIG").unwrap_or(&name);
+    let real_time = |rest: &str, base: i32, sign: i32| match rest {
+        "" => Some(base),
+        _ => rest.strip_prefix(if sign > 0 { '+' } else { '-' })?.parse::<i32>().ok().map(|n| base + sign * n),
+    };
+    let number = if let Some(rest) = plain.strip_prefix("RTMIN") {
+        real_time(rest, 34, 1)
+    } else if let Some(rest) = plain.strip_prefix("RTMAX") {
+        real_time(rest, 64, -1)
+    } else {
+        format!("SIG{plain}").parse::<nix::sys::signal::Signal>().ok().map(|signal| signal as i32)
+    };
+    number.filter(|number| (1..=64).contains(number)).ok_or_else(unknown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_have_names_and_numbers() {
+        assert_eq!(parse_signal("SIGTERM").unwrap(), 15);
+        assert_eq!(parse_signal("usr1").unwrap(), 10);
+        assert_eq!(parse_signal("9").unwrap(), 9);
+        assert_eq!(parse_signal("0").unwrap(), 0);
+        assert_eq!(parse_signal("RTMIN+3").unwrap(), 37);
+        assert_eq!(parse_signal("SIGRTMAX-1").unwrap(), 63);
+        assert_eq!(parse_signal("BOGUS").unwrap_err().to_string(), "unknown signal \"BOGUS\"");
+        assert!(parse_signal("65").is_err() && parse_signal("RTMIN+99").is_err());
+    }
 }

@@ -1,9 +1,25 @@
 //! A further process in a container: `exec`.
+//!
+//! The pid namespace is joined by the parent for the moment of the clone, so that one clone3, into the cgroup, is
+//! enough; the child joins all others at once by init's pidfd, which can't have become another process's.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
-use crate::error::{Error, Kind, Result};
+use oci_spec::runtime::{Linux, Process, Spec};
+use rtc_sys::CallExt;
+use rtc_sys::clone::{self, Clone3, Cloned, flags};
+
+use crate::cgroup::{Cgroup, Hierarchy};
+use crate::console;
+use crate::container::{Container, oci_state};
+use crate::error::{Context, Error, Kind, Result};
+use crate::init::{self, Child, ProcessPlan, Side, Talk};
+use crate::namespaces::{Entered, Namespaces};
+use crate::proc::Proc;
+use crate::process;
+use crate::spec;
+use crate::state::Status;
 
 /// How to run a further process: the flags of `exec`.
 #[derive(Debug)]
@@ -65,7 +81,7 @@ pub struct Overrides {
 pub struct User {
     /// The user id.
     pub uid: u32,
-    /// The group id; without it 0 when the uid is changed, as runc does.
+    /// The group id; without it the container's own stays, as in runc.
     pub gid: Option<u32>,
 }
 
@@ -104,6 +120,264 @@ impl Executed {
     /// # Errors
     /// It isn't a child of this process.
     pub fn wait(&self) -> Result<i32> {
-        crate::container::wait_status(&self.pidfd)
+        process::wait_status(&self.pidfd)
+    }
+}
+
+/// Runs a further process in `container`.
+pub(crate) fn exec(container: &Container, options: &ExecOptions) -> Result<Executed> {
+    init::seal_descriptors(options.preserve_fds)?;
+    check_status(container, options.ignore_paused)?;
+    let spec = container.spec()?;
+    let (process, capabilities) = process_of(&spec, &options.process)?;
+    spec::validate::validate_process(&process)?;
+    let side = Side::connect(
+        process.terminal().unwrap_or(false),
+        options.console_socket.as_deref(),
+        options.pidfd_socket.as_deref(),
+        options.foreground,
+    )?;
+    let proc = Proc::open()?;
+    // As for the container's first process; and here there are others in the container that might look.
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+        .call("prctl", "SET_DUMPABLE, 0")?;
+    let init = container.open_init()?.ok_or_else(stopped)?;
+    let linux = spec.linux().clone().unwrap_or_default();
+    let mut plan = ProcessPlan::new(process, &linux, options.preserve_fds)?;
+    for unknown in plan.capabilities.add(&capabilities) {
+        log::warn!("ignoring unknown capability {unknown:?}");
+    }
+    let (ours, theirs) = init::channel()?;
+    let state = oci_state(&container.record, Status::Running, container.record.init.as_ref().map_or(0, |init| init.pid));
+    let mut joiner = Joiner {
+        kinds: kinds_to_join(&linux),
+        new_keyring: container.record.keyring.clone(),
+        init,
+        child: Child::new(plan, proc, state, theirs),
+    };
+    let (pid, pidfd) = joiner.clone_child(container, options)?;
+    let guard = Guard(Some(pidfd));
+    joiner.child.channel = None;
+    if let Some(score) = joiner.child.plan.process.oom_score_adj() {
+        init::set_oom_score(&joiner.child.proc, pid, score)?;
+    }
+    let mut talk = Talk::new(&ours, &side, &joiner.child.plan, pid);
+    let console = talk.until_ready(&mut || Ok(()))?;
+    if let (Some(socket), Some(pidfd)) = (&side.pidfd_socket, &guard.0) {
+        console::send(socket.as_fd(), "pidfd", pidfd).context(|| "--pidfd-socket")?;
+    }
+    if let Some(path) = &options.pid_file {
+        init::write_pid_file(path, pid)?;
+    }
+    ours.go()?;
+    talk.until_closed(&joiner.child.state)?;
+    Ok(Executed { pid, pidfd: guard.keep()?, console })
+}
+
+fn stopped() -> Error {
+    Error::new(Kind::WrongState, "cannot exec in a stopped container")
+}
+
+fn check_status(container: &Container, ignore_paused: bool) -> Result<()> {
+    match container.status()? {
+        Status::Created | Status::Running => Ok(()),
+        Status::Paused if ignore_paused => Ok(()),
+        Status::Paused => Err(Error::new(Kind::WrongState, "cannot exec in a paused container")
+            .with_hint("resume it first, or use --ignore-paused")),
+        Status::Creating => Err(Error::new(Kind::WrongState, "cannot exec in a container that is being created")),
+        Status::Stopped => Err(stopped()),
+    }
+}
+
+/// The process to run, and the capabilities to add to it.
+fn process_of(spec: &Spec, what: &ExecProcess) -> Result<(Process, Vec<String>)> {
+    let own = spec.process().clone();
+    match what {
+        ExecProcess::Json(bytes) => {
+            let mut process = spec::parse_process(bytes)?;
+            if process.capabilities().is_none() {
+                process.set_capabilities(own.and_then(|own| own.capabilities().clone()));
+            }
+            Ok((process, Vec::new()))
+        }
+        ExecProcess::Overrides(changes) => {
+            let own = own.ok_or_else(|| Error::new(Kind::Invalid, "the container's configuration has no process"))?;
+            Ok((changes.apply(own), changes.capabilities.clone()))
+        }
+    }
+}
+
+impl Overrides {
+    fn apply(&self, mut process: Process) -> Process {
+        process.set_args(Some(self.args.clone()));
+        process.set_terminal(Some(self.tty));
+        let mut env = process.env().clone().unwrap_or_default();
+        env.extend(self.env.iter().cloned());
+        process.set_env(Some(env));
+        if let Some(cwd) = &self.cwd {
+            process.set_cwd(cwd.clone());
+        }
+        let user = process.user_mut();
+        if let Some(User { uid, gid }) = self.user {
+            user.set_uid(uid);
+            user.set_gid(gid.unwrap_or(user.gid()));
+        }
+        if !self.additional_gids.is_empty() {
+            let mut gids = user.additional_gids().clone().unwrap_or_default();
+            gids.extend(&self.additional_gids);
+            user.set_additional_gids(Some(gids));
+        }
+        if self.no_new_privs.is_some() {
+            process.set_no_new_privileges(self.no_new_privs);
+        }
+        if self.apparmor.is_some() {
+            process.set_apparmor_profile(self.apparmor.clone());
+        }
+        if self.process_label.is_some() {
+            process.set_selinux_label(self.process_label.clone());
+        }
+        process
+    }
+}
+
+/// The namespaces that the container has of its own or by path: all others are the host's.
+fn kinds_to_join(linux: &Linux) -> u64 {
+    let namespaces = Namespaces::plan(linux);
+    let joined = namespaces.join.iter().fold(namespaces.new, |all, (kind, _)| all | kind);
+    if namespaces.has_user() { joined | flags::NEWUSER } else { joined }
+}
+
+/// A process on its way into a container.
+#[derive(Debug)]
+pub(crate) struct Joiner {
+    kinds: u64,
+    /// The container's id, when the process gets a session keyring.
+    new_keyring: Option<String>,
+    init: OwnedFd,
+    pub(crate) child: Child,
+}
+
+impl Joiner {
+    fn clone_child(&mut self, container: &Container, options: &ExecOptions) -> Result<(i32, OwnedFd)> {
+        let cgroup = match container.cgroup()? {
+            Some(cgroup) => match &options.cgroup {
+                Some(path) => Some(cgroup.sub(path)?),
+                None => Some(cgroup),
+            },
+            None => None,
+        };
+        match self.clone_into(cgroup.as_ref()) {
+            // The cgroup has children with controllers by now, or is gone: where init is, there is room.
+            Err(e) if options.cgroup.is_none() && cgroup.is_some() && is_no_place(&e) => {
+                let pid = process::pid_of(&self.child.proc, &self.init)?;
+                self.clone_into(Some(&Hierarchy::find()?.open_of(pid)?))
+            }
+            other => other,
+        }
+    }
+
+    fn clone_into(&mut self, cgroup: Option<&Cgroup>) -> Result<(i32, OwnedFd)> {
+        let entered = if self.kinds & flags::NEWPID == 0 {
+            None
+        } else {
+            Some(Entered::pid_namespace_of(&self.child.proc, &self.init)?)
+        };
+        let what = Clone3 { flags: 0, cgroup: cgroup.map(Cgroup::dirfd), set_tid: &[] };
+        let cloned = clone::clone3(&what).context(|| match cgroup {
+            Some(cgroup) => format!("make a process in cgroup {}", cgroup.path().display()),
+            None => "make a process".to_owned(),
+        })?;
+        match cloned {
+            Cloned::Child => self.main(),
+            Cloned::Parent { pid, pidfd } => {
+                entered.map_or(Ok(()), Entered::finish)?;
+                Ok((pid, pidfd))
+            }
+        }
+    }
+
+    /// The whole life of the child.
+    fn main(&mut self) -> ! {
+        let result = self.join().and_then(|()| self.child.become_program());
+        self.child.end(result)
+    }
+
+    fn join(&mut self) -> Result<()> {
+        init::run_steps(init::JOIN, self)
+    }
+
+    /// All namespaces but that of pids, which the parent has chosen.
+    pub(crate) fn enter_namespaces(&mut self) -> Result<()> {
+        clone::setns(self.init.as_fd(), self.kinds & !flags::NEWPID)?;
+        Ok(())
+    }
+
+    /// Whether the container's root is not the host's.
+    pub(crate) fn has_user(&self) -> bool {
+        self.kinds & flags::NEWUSER != 0
+    }
+
+    /// The container's id, when the process gets a session keyring.
+    pub(crate) fn keyring(&self) -> Option<&str> {
+        self.new_keyring.as_deref()
+    }
+}
+
+fn is_no_place(error: &Error) -> bool {
+    use rtc_sys::Errno;
+    error.sys().is_some_and(|e| e.call() == "clone3" && matches!(e.errno(), Errno::EBUSY | Errno::ENODEV | Errno::EOPNOTSUPP))
+}
+
+/// A process that is killed unless it is kept.
+struct Guard(Option<OwnedFd>);
+
+impl Guard {
+    fn keep(mut self) -> Result<OwnedFd> {
+        self.0.take().ok_or_else(|| Error::new(Kind::System, "the process is gone"))
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some(pidfd) = &self.0
+            && let Err(e) = process::kill_and_reap(pidfd)
+        {
+            log::warn!("kill the new process: {e}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_are_numbers_and_nothing_else() {
+        assert_eq!("1000:5".parse::<User>().unwrap(), User { uid: 1000, gid: Some(5) });
+        assert_eq!("0".parse::<User>().unwrap(), User { uid: 0, gid: None });
+        for bad in ["", ":", "1:", ":1", "1:2:3", "+1", "-1", "root", "1 ", "4294967296"] {
+            assert!(bad.parse::<User>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn changes_leave_the_rest_as_it_is() {
+        let own: Process = serde_json::from_str(
+            r#"{"user":{"uid":1,"gid":2,"additionalGids":[3]},"cwd":"/x","args":["a"],"env":["A=1"],"terminal":true}"#,
+        )
+        .unwrap();
+        let changes = Overrides {
+            args: vec!["b".into()],
+            env: vec!["B=2".into()],
+            user: Some(User { uid: 7, gid: None }),
+            additional_gids: vec![9],
+            ..Overrides::default()
+        };
+        let process = changes.apply(own);
+        assert_eq!((process.user().uid(), process.user().gid()), (7, 2));
+        assert_eq!(process.user().additional_gids().as_deref(), Some(&[3, 9][..]));
+        assert_eq!(process.env().as_deref(), Some(&["A=1".to_owned(), "B=2".to_owned()][..]));
+        assert_eq!(process.terminal(), Some(false));
+        assert_eq!(process.cwd(), &PathBuf::from("/x"));
     }
 }

@@ -12,22 +12,37 @@
 //! Kernel: 5.9 and newer (`close_range`, `clone3` with `CLONE_INTO_CGROUP`); see docs/kernel-features.md for the rest.
 #![forbid(unsafe_code)]
 
+mod bundle;
+mod capabilities;
 pub mod cgroup;
+mod console;
 pub mod container;
 pub mod error;
 pub mod exec;
 pub mod features;
+mod hooks;
 pub mod host;
+mod idmap;
 pub mod init;
+mod lsm;
+mod namespaces;
 pub mod options;
+mod proc;
+mod process;
+mod rootfs;
 pub mod seal;
 pub mod seccomp;
+pub mod spec;
 pub mod state;
+mod store;
+
+pub use capabilities::known_capabilities;
 
 pub use container::{Container, parse_signal};
 pub use error::{Error, Kind, Result};
 pub use exec::{ExecOptions, ExecProcess, Executed, Overrides, User};
 pub use host::{CgroupManager, Host};
 pub use init::{create, run};
-pub use options::{CreateOptions, Held, Payload};
+pub use options::{CreateOptions, Held, HoldError, Payload};
+pub use rootfs::known_mount_options;
 pub use state::{OciState, Status, Stdio};

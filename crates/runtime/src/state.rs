@@ -1,12 +1,8 @@
-//! What is kept of a container on disk, and the state object of the OCI specification.
-//!
-//! `ROOT/ID/state.json` (mode 0600) is replaced atomically and small: what `state`, `kill` and `delete` need.
-//! `ROOT/ID/config.json` is the configuration as it was when the container was created.
-//! `ROOT/ID/exec.fifo` exists as long as init waits for `start`.
-//! The directory itself carries the lock (`flock`), so that there is no lock file to be left behind.
+//! The state object of the OCI specification, and the small things it is made of.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -86,4 +82,43 @@ pub fn check_id(id: &str) -> Result<()> {
         return Err(Error::new(Kind::Invalid, format!("invalid container ID format: {id:?}")));
     }
     Ok(())
+}
+
+/// A time as RFC 3339 with nanoseconds, UTC.
+pub(crate) fn timestamp(time: SystemTime) -> String {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
+    // Civil date from days since 1970-03-01 in eras of 400 years (146097 days), years beginning in March.
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let march_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * march_month + 2) / 5 + 1;
+    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:09}Z", since.subsec_nanos())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn times_are_written_as_rfc_3339() {
+        let at = |seconds, nanos| timestamp(UNIX_EPOCH + Duration::new(seconds, nanos));
+        assert_eq!(at(0, 0), "1970-01-01T00:00:00.000000000Z");
+        assert_eq!(at(951_782_400, 1), "2000-02-29T00:00:00.000000001Z");
+        assert_eq!(at(1_795_260_799, 999_999_999), "2026-11-21T11:33:19.999999999Z");
+    }
+
+    #[test]
+    fn ids_can_not_lead_out_of_the_root() {
+        for bad in ["", ".", "..", "a/b", "a b", "\u{e9}"] {
+            assert_eq!(*check_id(bad).unwrap_err().kind(), Kind::Invalid, "{bad:?}");
+        }
+        check_id("web_1+2-3.4").unwrap();
+    }
 }

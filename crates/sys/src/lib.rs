@@ -9,6 +9,7 @@
 
 pub mod bpf;
 pub mod chain;
+pub mod clone;
 pub mod error;
 pub mod events;
 pub mod fdio;
@@ -18,8 +19,11 @@ pub mod interp;
 pub mod ipc;
 pub mod kcmp;
 pub mod message;
+pub mod mount;
+pub mod net;
 pub mod pagemap;
 pub mod pidfd;
+pub mod process;
 pub mod procmem;
 pub mod ptrace;
 pub mod regs;

@@ -1,23 +1,56 @@
 //! Makes a container: the parent's part, the child's part, and the words between them.
+//!
+//! [`plan`] is what the parent decides before the clone, [`steps`] what the child does, in order, [`sync`] the words
+//! between them, [`conversation`] what the parent does in answer.
+
+mod attributes;
+mod child;
+mod conversation;
+mod keyring;
+mod parent;
+mod plan;
+mod program;
+mod steps;
+mod sync;
+mod user;
+
+pub(crate) use child::Child;
+pub(crate) use conversation::{Side, Talk, seal_descriptors, set_oom_score, write_pid_file};
+pub(crate) use parent::VANISH;
+pub(crate) use plan::ProcessPlan;
+pub(crate) use steps::{JOIN, run as run_steps};
+pub(crate) use sync::channel;
 
 use crate::container::Container;
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::host::Host;
 use crate::options::{CreateOptions, Payload};
 
 /// Makes a container up to the point where init waits for `start`, or holds ([`Payload::Hold`]).
 ///
+/// The calling process must have one thread; it becomes non-dumpable.
+///
 /// # Errors
 /// Nothing is left of a container that can't be created. [`Kind::Exists`] when the id is taken; [`Kind::Exec`] when the
 /// program can't be found, without further context so that the text is `exec: "x": executable file not found in $PATH`.
-pub fn create(_host: &Host, _options: &CreateOptions, _payload: Payload<'_>) -> Result<Container> {
-    Err(Error::new(Kind::Invalid, "create is on its way"))
+///
+/// [`Kind::Exists`]: crate::Kind::Exists
+/// [`Kind::Exec`]: crate::Kind::Exec
+pub fn create(host: &Host, options: &CreateOptions, payload: Payload<'_>) -> Result<Container> {
+    let held = matches!(payload, Payload::Hold(_));
+    let container = parent::make(host, options, payload.into())?;
+    if held {
+        container.run_poststart()?;
+    }
+    Ok(container)
 }
 
 /// Creates and starts at once: as [`create`] and then [`Container::start`], without the wait between them.
 ///
 /// # Errors
 /// As those two.
-pub fn run(_host: &Host, _options: &CreateOptions) -> Result<Container> {
-    Err(Error::new(Kind::Invalid, "run is on its way"))
+pub fn run(host: &Host, options: &CreateOptions) -> Result<Container> {
+    let container = parent::make(host, options, parent::Goal::Run)?;
+    container.run_poststart()?;
+    Ok(container)
 }

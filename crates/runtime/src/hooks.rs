@@ -1,0 +1,186 @@
+//! Hooks: programs that config.json wants run at six points of a container's life, with its state on their stdin.
+//!
+//! | hook | when | where |
+//! |---|---|---|
+//! | prestart, createRuntime | namespaces made, before pivot_root | runtime's namespaces |
+//! | createContainer | after those, before pivot_root | container's namespaces |
+//! | startContainer | at start, before the program | container's namespaces |
+//! | poststart | the program runs | runtime's namespaces |
+//! | poststop | the container is deleted | runtime's namespaces |
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, ExitStatus};
+use std::time::{Duration, Instant};
+
+use oci_spec::runtime::Hook;
+use rtc_sys::CallExt;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::MemfdFlags;
+
+use crate::error::{Context, Error, Kind, Result};
+use crate::state::OciState;
+
+/// How much of a failed hook's output goes into the error.
+const OUTPUT_MAX: u64 = 2048;
+
+/// Runs hooks one after the other until one fails.
+///
+/// `environment` is for hooks that set none; `None`: that of this process.
+///
+/// # Errors
+/// `error running NAME hook #INDEX: ...`, INDEX from 0.
+pub(crate) fn run(name: &str, hooks: &[Hook], state: &OciState, environment: Option<&[String]>) -> Result<()> {
+    if hooks.is_empty() {
+        return Ok(());
+    }
+    let state = serde_json::to_vec(state).map_err(|e| Error::new(Kind::System, e.to_string()))?;
+    for (index, hook) in hooks.iter().enumerate() {
+        log::debug!("running {name} hook #{index}: {}", hook.path().display());
+        run_one(hook, &state, environment).context(|| format!("error running {name} hook #{index}"))?;
+    }
+    Ok(())
+}
+
+fn run_one(hook: &Hook, state: &[u8], environment: Option<&[String]>) -> Result<()> {
+    if !hook.path().is_absolute() {
+        return Err(Error::new(Kind::Invalid, format!("path {} is not absolute", hook.path().display())));
+    }
+    let timeout = match hook.timeout() {
+        None => None,
+        Some(seconds) if seconds > 0 => Some(Duration::from_secs(seconds.unsigned_abs())),
+        Some(seconds) => return Err(Error::new(Kind::Invalid, format!("timeout {seconds} is not above 0"))),
+    };
+    // Files, not pipes: a hook that doesn't read its state, or writes a lot, can't make anybody wait.
+    let input = memory_file("state")?;
+    (&input).write_all(state).call("write", "the state for the hook")?;
+    (&input).seek(SeekFrom::Start(0)).call("lseek", "the state for the hook")?;
+    let (output, errors) = (memory_file("stdout")?, memory_file("stderr")?);
+    let clone = |file: &File| file.try_clone().call("dup", "a hook's output");
+    let mut command = Command::new(hook.path());
+    let mut args = hook.args().iter().flatten();
+    if let Some(name) = args.next() {
+        command.arg0(name);
+    }
+    command.args(args).stdin(input).stdout(clone(&output)?).stderr(clone(&errors)?);
+    if let Some(environment) = hook.env().as_deref().or(environment) {
+        command.env_clear();
+        command.envs(environment.iter().map(|entry| entry.split_once('=').unwrap_or((entry, ""))));
+    }
+    let child = command.spawn().call("exec", hook.path().display())?;
+    let status = wait(child, timeout)?;
+    if status.success() {
+        return Ok(());
+    }
+    let message = format!("{}, stdout: {}, stderr: {}", describe(status), text(output), text(errors));
+    Err(Error::new(Kind::System, message))
+}
+
+fn memory_file(name: &str) -> Result<File> {
+    Ok(File::from(rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC).call("memfd_create", name)?))
+}
+
+/// Waits for a hook's end, and kills it when its time is over.
+fn wait(mut child: Child, timeout: Option<Duration>) -> Result<ExitStatus> {
+    let Some(timeout) = timeout else { return Ok(child.wait().call("wait4", "the hook")?) };
+    let pid = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw);
+    let pid = pid.ok_or_else(|| Error::new(Kind::System, "a hook without a pid"))?;
+    let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).call("pidfd_open", "the hook")?;
+    let deadline = Instant::now() + timeout;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let left = Timespec { tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX), tv_nsec: left.subsec_nanos().into() };
+        match rustix::event::poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&left)) {
+            Ok(0) => {
+                child.kill().call("kill", "the hook")?;
+                child.wait().call("wait4", "the hook")?;
+                return Err(Error::new(Kind::System, format!("timed out after {} s", timeout.as_secs())));
+            }
+            Ok(_) => return Ok(child.wait().call("wait4", "the hook")?),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(rtc_sys::Error::from_raw("poll", "the hook", e.raw_os_error()).into()),
+        }
+    }
+}
+
+/// The end of a process in Go's words, as runc prints it.
+fn describe(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit status {code}"),
+        (None, Some(signal)) => format!("signal: {}", signal_name(signal)),
+        (None, None) => status.to_string(),
+    }
+}
+
+fn signal_name(signal: i32) -> String {
+    let name = match signal {
+        libc::SIGSYS => "bad system call",
+        libc::SIGKILL => "killed",
+        libc::SIGSEGV => "segmentation fault",
+        libc::SIGTERM => "terminated",
+        libc::SIGABRT => "aborted",
+        libc::SIGPIPE => "broken pipe",
+        _ => return signal.to_string(),
+    };
+    name.to_owned()
+}
+
+fn text(mut file: File) -> String {
+    let mut bytes = Vec::new();
+    if file.seek(SeekFrom::Start(0)).and_then(|_| file.take(OUTPUT_MAX).read_to_end(&mut bytes)).is_err() {
+        return String::new();
+    }
+    String::from_utf8_lossy(&bytes).trim_end().replace('\n', "; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::Status;
+
+    fn hook(text: &str) -> Hook {
+        serde_json::from_str(text).unwrap()
+    }
+
+    fn state() -> OciState {
+        OciState {
+            oci_version: "1.2.0".into(),
+            id: "c".into(),
+            pid: 7,
+            status: Status::Creating,
+            bundle: "/b".into(),
+            rootfs: "/b/rootfs".into(),
+            created: String::new(),
+            annotations: Default::default(),
+            owner: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_hook_gets_state_arguments_and_environment() {
+        let script = r#"test "$0-$1-$A" = zero-one-1 && grep -q '"pid":7'"#;
+        let ok = hook(&format!(
+            r#"{{"path":"/bin/sh","args":["sh","-c",{},"zero","one"],"env":["A=1","PATH=/bin:/usr/bin"]}}"#,
+            serde_json::to_string(script).unwrap()
+        ));
+        run("prestart", &[ok], &state(), None).unwrap();
+    }
+
+    #[test]
+    fn the_failing_hook_is_named_with_its_output() {
+        let list = [
+            hook(r#"{"path":"/bin/true"}"#),
+            hook(r#"{"path":"/bin/sh","args":["sh","-c","echo out; echo err >&2; exit 3"]}"#),
+        ];
+        let error = run("createRuntime", &list, &state(), None).unwrap_err().to_string();
+        assert_eq!(error, "error running createRuntime hook #1: exit status 3, stdout: out, stderr: err");
+    }
+
+    #[test]
+    fn a_hook_is_killed_when_its_time_is_over() {
+        let slow = hook(r#"{"path":"/bin/sleep","args":["sleep","600"],"timeout":1}"#);
+        let error = run("poststop", &[slow], &state(), None).unwrap_err().to_string();
+        assert_eq!(error, "error running poststop hook #0: timed out after 1 s");
+    }
+}

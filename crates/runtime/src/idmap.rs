@@ -1,0 +1,78 @@
+//! User and group id mappings: of the container's user namespace, and of id-mapped mounts.
+
+use std::os::fd::OwnedFd;
+
+use oci_spec::runtime::LinuxIdMapping;
+use rtc_sys::CallExt;
+use rtc_sys::clone::{self, Clone3, Cloned, flags};
+use rustix::fs::OFlags;
+use rustix::pipe::PipeFlags;
+
+use crate::error::{Context, Result};
+use crate::proc::Proc;
+
+/// A mapping of users and one of groups.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct IdMaps {
+    uid: String,
+    gid: String,
+}
+
+impl IdMaps {
+    /// From config.json's lists.
+    pub(crate) fn new(uid: &[LinuxIdMapping], gid: &[LinuxIdMapping]) -> Self {
+        Self { uid: lines(uid), gid: lines(gid) }
+    }
+
+    /// Whether there is none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.uid.is_empty() && self.gid.is_empty()
+    }
+
+    /// Gives the user namespace of the process `pid` these mappings (user_namespaces(7)).
+    pub(crate) fn write(&self, proc: &Proc, pid: i32) -> Result<()> {
+        proc.write(format!("{pid}/uid_map"), self.uid.as_bytes()).context(|| "linux.uidMappings")?;
+        proc.write(format!("{pid}/gid_map"), self.gid.as_bytes()).context(|| "linux.gidMappings")
+    }
+
+    /// A user namespace with these mappings that no process lives in, for `MOUNT_ATTR_IDMAP`.
+    pub(crate) fn user_namespace(&self, proc: &Proc) -> Result<OwnedFd> {
+        // The process of the namespace lives until the pipe's other end is closed: by us, or with us.
+        let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).call("pipe2", "CLOEXEC")?;
+        let (pid, pidfd) = match clone::clone3(&Clone3 { flags: flags::NEWUSER, ..Clone3::default() })? {
+            Cloned::Child => {
+                drop(writer);
+                let _ = rustix::io::read(&reader, &mut [0; 1]);
+                clone::exit(0)
+            }
+            Cloned::Parent { pid, pidfd } => (pid, pidfd),
+        };
+        drop(reader);
+        let namespace = self.write(proc, pid).and_then(|()| {
+            let file = proc.open_link(format!("{pid}/ns/user"), OFlags::RDONLY)?;
+            Ok(file)
+        });
+        drop(writer);
+        crate::process::wait_status(&pidfd)?;
+        namespace
+    }
+}
+
+/// The lines of uid_map: first id inside, first id outside, how many.
+fn lines(mappings: &[LinuxIdMapping]) -> String {
+    let line = |map: &LinuxIdMapping| format!("{} {} {}\n", map.container_id(), map.host_id(), map.size());
+    mappings.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_inside_outside_count() {
+        let maps: Vec<LinuxIdMapping> =
+            serde_json::from_str(r#"[{"containerID":0,"hostID":100000,"size":65536},{"containerID":65536,"hostID":1,"size":1}]"#)
+                .unwrap();
+        assert_eq!(lines(&maps), "0 100000 65536\n65536 1 1\n");
+    }
+}

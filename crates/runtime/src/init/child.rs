@@ -1,0 +1,245 @@
+//! The child's side: from the clone to the program, or to the point where it is held.
+//!
+//! The child is a copy of the parent and uses what the parent has prepared. It never returns: it executes the program,
+//! is replaced while held, or says what went wrong and exits.
+
+use std::convert::Infallible;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use rtc_sys::{CallExt, Errno, clone, process};
+use rustix::fs::OFlags;
+
+use super::plan::{InitPlan, ProcessPlan};
+use super::sync::Channel;
+use super::{program, steps, user};
+use crate::error::{Context, Error, Kind, Result};
+use crate::hooks;
+use crate::proc::Proc;
+use crate::rootfs::path::RootDir;
+use crate::state::{OciState, Status};
+
+/// The exit status of a child that couldn't execute its program, as runc's.
+const FAILED: i32 = 255;
+
+/// A process on its way to its program.
+#[derive(Debug)]
+pub(crate) struct Child {
+    pub(crate) plan: ProcessPlan,
+    pub(crate) proc: Proc,
+    /// For hooks.
+    pub(crate) state: OciState,
+    /// The container's root.
+    pub(crate) root: Option<RootDir>,
+    /// The way to the parent, until all is said.
+    pub(crate) channel: Option<Channel>,
+    /// The FIFO whose opening waits for `start`; without one the program starts at once.
+    pub(crate) fifo: Option<OwnedFd>,
+    /// The process is the first of its pid namespace: `LISTEN_PID` is 1.
+    pub(crate) first: bool,
+    environment: Vec<String>,
+    program: String,
+    in_cwd: bool,
+}
+
+/// The container's first process on its way.
+#[derive(Debug)]
+pub(crate) struct InitState {
+    pub(crate) plan: InitPlan,
+    pub(crate) child: Child,
+    pub(crate) root: Option<RootDir>,
+    pub(crate) readonly_later: Vec<OwnedFd>,
+    /// Hold in place of executing the program.
+    pub(crate) hold: bool,
+}
+
+impl InitState {
+    /// What is ready before the clone.
+    pub(crate) fn new(plan: InitPlan, child: Child, hold: bool) -> Self {
+        Self { plan, child, root: None, readonly_later: Vec::new(), hold }
+    }
+
+    /// The container's root, once it is attached.
+    pub(crate) fn root(&self) -> Result<&RootDir> {
+        self.root.as_ref().ok_or_else(|| Error::new(Kind::System, "no root file system yet"))
+    }
+
+    /// Whether the parent has hooks to run before the change of root.
+    pub(crate) fn has_runtime_hooks(&self) -> bool {
+        self.plan.spec.hooks().as_ref().is_some_and(|hooks| {
+            let any = |list: &Option<Vec<_>>| list.as_ref().is_some_and(|list| !list.is_empty());
+            #[allow(deprecated)]
+            let prestart = any(hooks.prestart());
+            prestart || any(hooks.create_runtime())
+        })
+    }
+
+    /// The whole life of the child.
+    pub(crate) fn main(&mut self) -> ! {
+        let result = self.stand().and_then(|()| self.child.become_program());
+        self.child.end(result)
+    }
+
+    fn stand(&mut self) -> Result<()> {
+        steps::run(steps::STAND, self)?;
+        self.child.root = self.root.take();
+        if self.hold {
+            // No answer comes: the process is replaced while it waits, or the parent ends and it with it.
+            self.child.channel()?.ready()?;
+            return Err(Error::new(Kind::System, "the parent has let go of a held process"));
+        }
+        Ok(())
+    }
+}
+
+impl Child {
+    /// What is ready before the clone.
+    pub(crate) fn new(plan: ProcessPlan, proc: Proc, state: OciState, channel: Channel) -> Self {
+        Self {
+            plan,
+            proc,
+            state,
+            channel: Some(channel),
+            root: None,
+            fifo: None,
+            first: false,
+            environment: Vec::new(),
+            program: String::new(),
+            in_cwd: false,
+        }
+    }
+
+    /// The way to the parent.
+    pub(crate) fn channel(&self) -> Result<&Channel> {
+        self.channel.as_ref().ok_or_else(|| Error::new(Kind::System, "the conversation with the parent is over"))
+    }
+
+    /// Drops privilege and executes the program.
+    pub(crate) fn become_program(&mut self) -> Result<Infallible> {
+        self.prepare_environment()?;
+        steps::run(steps::BECOME, self)?;
+        self.channel()?.ready()?;
+        // All is recorded: from here on the container outlives the caller.
+        rustix::process::set_parent_process_death_signal(None).call("prctl", "SET_PDEATHSIG, 0")?;
+        self.load_filter()?;
+        self.wait_for_start()?;
+        self.start_hooks()?;
+        program::execute(&self.program, self.plan.process.args().as_deref().unwrap_or_default(), &self.environment)
+    }
+
+    /// Tells whoever listens what went wrong, and exits.
+    pub(crate) fn end(&self, result: Result<Infallible>) -> ! {
+        let Err(error) = result;
+        match &self.channel {
+            Some(channel) => channel.fail(&error),
+            // After `start` nobody else is there to tell: the container's own stderr, as runc does.
+            None => {
+                let line = format!("{error}\n");
+                let _ = rustix::io::write(rustix::stdio::stderr(), line.as_bytes());
+            }
+        }
+        clone::exit(FAILED)
+    }
+
+    fn prepare_environment(&mut self) -> Result<()> {
+        let root = match self.root.take() {
+            Some(root) => root,
+            None => steps::current_root()?,
+        };
+        let entries = self.plan.process.env().as_deref().unwrap_or_default();
+        let uid = self.plan.user().uid();
+        self.environment = user::environment(entries, || user::home(&root, uid));
+        if self.plan.listen_fds > 0 {
+            self.environment.push(format!("LISTEN_FDS={}", self.plan.listen_fds));
+            if self.first {
+                self.environment.push("LISTEN_PID=1".to_owned());
+            }
+        }
+        self.root = Some(root);
+        Ok(())
+    }
+
+    /// Enters the working directory, at the first of two tries that succeeds.
+    pub(crate) fn enter_cwd(&mut self, last: bool) -> Result<()> {
+        let cwd = self.plan.process.cwd();
+        if !self.in_cwd {
+            match rustix::process::chdir(cwd).call("chdir", cwd.display()) {
+                Ok(()) => self.in_cwd = true,
+                Err(e) if !last && matches!(e.errno(), Errno::EACCES | Errno::EPERM) => return Ok(()),
+                Err(e) => {
+                    let reason = program::text(e.errno());
+                    let message = format!("chdir to cwd ({cwd:?}) set in config.json failed: {reason}");
+                    return Err(Error::new(Kind::Invalid, message));
+                }
+            }
+        }
+        // A directory outside of the root, by a leaked descriptor for instance, has no path (CVE-2024-21626).
+        let real = rustix::process::getcwd(Vec::new()).call("getcwd", "")?;
+        if real.to_bytes().starts_with(b"/") {
+            Ok(())
+        } else {
+            Err(Error::new(Kind::Invalid, "current working directory is outside of container mount namespace root"))
+        }
+    }
+
+    /// Whether the filter can be loaded only with a privilege that the program doesn't get.
+    pub(crate) fn keeps_privilege_for_filter(&self) -> bool {
+        self.plan.filter.is_some() && !self.plan.process.no_new_privileges().unwrap_or(false)
+    }
+
+    /// Gives the process its capability sets.
+    pub(crate) fn set_capabilities(&mut self) -> Result<()> {
+        self.plan.capabilities.apply()?;
+        for warning in self.plan.capabilities.raise_ambient()? {
+            self.channel()?.warn(&warning);
+        }
+        Ok(())
+    }
+
+    /// Finds the program while the parent still listens to errors.
+    pub(crate) fn find_program(&mut self) -> Result<()> {
+        let name = self.plan.process.args().as_deref().and_then(<[String]>::first).map_or("", String::as_str);
+        self.program = program::find(name, &self.environment)?;
+        Ok(())
+    }
+
+    /// Closes everything the program isn't to have, but for what is still needed, which goes at execve.
+    ///
+    /// Closed, and not just marked: a process that waits for `start` may be looked at from the container.
+    pub(crate) fn close_descriptors(&mut self) -> Result<()> {
+        let first = 3 + self.plan.preserve_fds + self.plan.listen_fds;
+        let mut keep = vec![self.proc.fd().as_raw_fd(), self.channel()?.fd().as_raw_fd()];
+        keep.extend(self.fifo.iter().map(AsRawFd::as_raw_fd));
+        // The numbers are closed behind the back of `root`: it is forgotten, not closed again.
+        std::mem::forget(self.root.take());
+        Ok(process::close_all_but(first, &mut keep)?)
+    }
+
+    /// Loads the seccomp filter, as late as possible: what comes after it, it may forbid.
+    fn load_filter(&mut self) -> Result<()> {
+        let Some(filter) = &self.plan.filter else { return Ok(()) };
+        let listener = filter.load().context(|| "load the seccomp filter")?;
+        if let Some(listener) = listener {
+            self.channel()?.listener(listener.as_raw_fd())?;
+        }
+        if self.keeps_privilege_for_filter() {
+            self.set_capabilities()?;
+        }
+        Ok(())
+    }
+
+    /// Waits until `start` opens the FIFO. The end of the conversation tells the parent that the container is created.
+    fn wait_for_start(&mut self) -> Result<()> {
+        let Some(fifo) = self.fifo.take() else { return Ok(()) };
+        self.channel = None;
+        // Kept open: it closes when the program is executed, which is what `start` waits for.
+        let opened = self.proc.reopen(fifo.as_fd(), OFlags::WRONLY)?;
+        self.fifo = Some(opened);
+        Ok(())
+    }
+
+    fn start_hooks(&mut self) -> Result<()> {
+        let Some(spec_hooks) = self.plan.start_hooks.take() else { return Ok(()) };
+        let state = OciState { pid: self.proc.own_pid()?, status: Status::Created, ..self.state.clone() };
+        hooks::run("startContainer", &spec_hooks, &state, Some(&self.environment))
+    }
+}

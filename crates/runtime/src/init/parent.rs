@@ -1,0 +1,299 @@
+//! The parent's side: from a bundle to a container that is recorded, or to nothing at all.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::time::Duration;
+
+use oci_spec::runtime::{Hooks, Process, Spec};
+use rtc_sys::clone::{self, Clone3, Cloned, flags};
+use rtc_sys::CallExt;
+
+use super::child::{Child, InitState};
+use super::conversation::{self, Side};
+use super::plan::{InitPlan, ProcessPlan};
+use super::sync::{Channel, channel};
+use crate::bundle::Bundle;
+use crate::cgroup::{Cgroup, Hierarchy, Placement};
+use crate::container::{self, Container};
+use crate::error::{Context, Error, Kind, Result};
+use crate::host::Host;
+use crate::options::{CreateOptions, Held, Payload};
+use crate::proc::Proc;
+use crate::state::{OciState, Status, check_id};
+use crate::store::{Init, Lock, Record, Store};
+use crate::{console, hooks, namespaces, process};
+
+/// How long a killed container may take to vanish.
+pub(crate) const VANISH: Duration = Duration::from_secs(10);
+
+/// What becomes of the child when the container stands.
+pub(crate) enum Goal<'a> {
+    /// Wait for `start`.
+    Create,
+    /// Execute the program at once.
+    Run,
+    /// Hold.
+    Hold(&'a mut dyn FnMut(&Held) -> std::result::Result<(), crate::options::HoldError>),
+}
+
+impl<'a> From<Payload<'a>> for Goal<'a> {
+    fn from(payload: Payload<'a>) -> Self {
+        match payload {
+            Payload::Exec => Self::Create,
+            Payload::Hold(closure) => Self::Hold(closure),
+        }
+    }
+}
+
+/// A container in the making. Dropped before it is done, it takes everything back.
+struct Making {
+    store: Store,
+    _lock: Lock,
+    record: Record,
+    cgroup: Option<Cgroup>,
+    init: Option<OwnedFd>,
+    pid: i32,
+    done: bool,
+}
+
+/// Makes a container.
+pub(crate) fn make(host: &Host, options: &CreateOptions, mut goal: Goal<'_>) -> Result<Container> {
+    check_id(&options.id)?;
+    conversation::seal_descriptors(options.preserve_fds)?;
+    let bundle = Bundle::read(&options.bundle)?;
+    let process = process_of(&bundle.spec, &goal)?;
+    let side = Side::connect(
+        process.terminal().unwrap_or(false),
+        options.console_socket.as_deref(),
+        options.pidfd_socket.as_deref(),
+        options.foreground,
+    )?;
+    let proc = Proc::open()?;
+    // Nothing in the container may look into this process or its copy (CVE-2019-5736, CVE-2024-21626).
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+        .call("prctl", "SET_DUMPABLE, 0")?;
+    let mut making = Making::begin(host, options, &bundle)?;
+    let (mut state, channel) = making.prepare(options, &bundle, process, proc, &goal)?;
+    making.clone_child(&mut state)?;
+    let console = making.converse(&mut state, &channel, &side, &mut goal, options)?;
+    making.finish(console)
+}
+
+/// `process` of config.json. It may be missing only where nothing is executed.
+fn process_of(spec: &Spec, goal: &Goal<'_>) -> Result<Process> {
+    match (spec.process(), goal) {
+        (Some(process), _) => Ok(process.clone()),
+        (None, Goal::Hold(_)) => Ok(Process::default()),
+        (None, _) => Err(Error::new(Kind::Invalid, "config.json: process is missing")),
+    }
+}
+
+impl Making {
+    /// Makes the state directory and the cgroup.
+    fn begin(host: &Host, options: &CreateOptions, bundle: &Bundle) -> Result<Self> {
+        let linux = bundle.spec.linux().as_ref();
+        let cgroups_path = linux.and_then(|linux| linux.cgroups_path().as_deref());
+        let placement = Placement::resolve(host.cgroup_manager, cgroups_path, &options.id)?;
+        let pid_namespace = linux.is_some_and(|linux| namespaces::Namespaces::plan(linux).new & flags::NEWPID != 0);
+        host.make_root()?;
+        let (store, lock) = Store::create(host.dir(&options.id))?;
+        let mut record = Record::new(&options.id, bundle, placement, pid_namespace);
+        record.keyring = (!options.no_new_keyring).then(|| options.id.clone());
+        let mut making = Self { store, _lock: lock, record, cgroup: None, init: None, pid: 0, done: false };
+        making.store.write_config(&bundle.config)?;
+        // The record names the cgroup only once it is known to be ours: `delete` kills what is in it.
+        if let Some(placement) = &making.record.cgroup {
+            making.cgroup = Some(Hierarchy::find()?.create(placement)?);
+        }
+        making.store.write(&making.record)?;
+        making.limit(&bundle.spec)?;
+        Ok(making)
+    }
+
+    /// Limits and device rules, before there is anybody in the cgroup.
+    fn limit(&self, spec: &Spec) -> Result<()> {
+        let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
+        let Some(cgroup) = &self.cgroup else { return Ok(()) };
+        if let Some(resources) = resources {
+            cgroup.apply(resources)?;
+        }
+        let rules = resources.and_then(|resources| resources.devices().as_deref()).unwrap_or_default();
+        cgroup.set_devices(rules)
+    }
+
+    /// Everything the child needs.
+    fn prepare(
+        &mut self,
+        options: &CreateOptions,
+        bundle: &Bundle,
+        process: Process,
+        proc: Proc,
+        goal: &Goal<'_>,
+    ) -> Result<(InitState, Channel)> {
+        let (ours, theirs) = channel()?;
+        let plan = InitPlan::new(bundle, options, self.cgroup.as_ref(), &proc)?;
+        let linux = bundle.spec.linux().clone().unwrap_or_default();
+        let mut process_plan = ProcessPlan::new(process, &linux, options.preserve_fds)?;
+        process_plan.start_hooks = bundle.spec.hooks().as_ref().and_then(|hooks| hooks.start_container().clone());
+        let state = container::oci_state(&self.record, Status::Creating, 0);
+        let mut child = Child::new(process_plan, proc, state, theirs);
+        child.first = plan.namespaces.new & flags::NEWPID != 0;
+        if matches!(goal, Goal::Create) {
+            child.fifo = Some(self.store.make_fifo()?);
+        }
+        Ok((InitState::new(plan, child, matches!(goal, Goal::Hold(_))), ours))
+    }
+
+    /// The clone: in the child, this doesn't return.
+    fn clone_child(&mut self, state: &mut InitState) -> Result<()> {
+        let entered = state.plan.namespaces.enter(&state.child.proc)?;
+        let joins_user = state.plan.namespaces.join_user.clone();
+        let kinds = state.plan.namespaces.clone_flags();
+        let what = Clone3 {
+            flags: if joins_user.is_some() { 0 } else { kinds },
+            cgroup: self.cgroup.as_ref().map(Cgroup::dirfd),
+            set_tid: &[],
+        };
+        match clone::clone3(&what).context(|| "make the container's first process")? {
+            Cloned::Parent { pid, pidfd } => {
+                self.pid = pid;
+                self.init = Some(pidfd);
+                entered.finish()
+            }
+            Cloned::Child => match joins_user {
+                None => state.main(),
+                Some(path) => intermediate(state, &path, kinds),
+            },
+        }
+    }
+
+    /// Writes what only the parent can, and follows the child to the end of the conversation.
+    fn converse(
+        &mut self,
+        state: &mut InitState,
+        channel: &Channel,
+        side: &Side,
+        goal: &mut Goal<'_>,
+        options: &CreateOptions,
+    ) -> Result<Option<OwnedFd>> {
+        // Our copy of the child's end would keep the conversation alive beyond the child.
+        state.child.channel = None;
+        if state.plan.namespaces.join_user.is_some() {
+            let intermediate = self.init.take();
+            let made = conversation::expect_made(channel)?;
+            self.pid = process::pid_of(&state.child.proc, &made)?;
+            self.init = Some(made);
+            if let Some(intermediate) = intermediate {
+                process::wait_status(&intermediate)?;
+            }
+        }
+        let proc = &state.child.proc;
+        if let Some(score) = state.child.plan.process.oom_score_adj() {
+            conversation::set_oom_score(proc, self.pid, score)?;
+        }
+        if state.plan.namespaces.new & flags::NEWUSER != 0 {
+            state.plan.id_maps.write(proc, self.pid)?;
+            channel.go()?;
+        }
+        let mut talk = conversation::Talk::new(channel, side, &state.child.plan, self.pid);
+        let pid = self.pid;
+        let oci = container::oci_state(&self.record, Status::Creating, pid);
+        let console = talk.until_ready(&mut || run_runtime_hooks(state.plan.spec.hooks().as_ref(), &oci))?;
+        self.record(proc)?;
+        self.announce(side, options)?;
+        if let Goal::Hold(closure) = goal {
+            self.hold(closure)?;
+        } else {
+            channel.go()?;
+            talk.until_closed(&container::oci_state(&self.record, Status::Created, pid))?;
+        }
+        Ok(console)
+    }
+
+    fn hold(&self, closure: &mut dyn FnMut(&Held) -> std::result::Result<(), crate::options::HoldError>) -> Result<()> {
+        let cgroup = match &self.cgroup {
+            Some(cgroup) => Some(Hierarchy::find()?.mountpoint().join(cgroup.path().strip_prefix("/").unwrap_or(cgroup.path()))),
+            None => None,
+        };
+        let held = Held { pid: self.pid, rootfs: self.record.rootfs.clone(), cgroup };
+        closure(&held).map_err(|e| Error::wrap(Kind::System, e))
+    }
+
+    /// Completes the record: from here on, who finds the state directory finds init.
+    fn record(&mut self, proc: &Proc) -> Result<()> {
+        let init = Init {
+            pid: self.pid,
+            start_time: process::start_time(proc, self.pid)?,
+            stdio: process::stdio(proc, self.pid)?,
+        };
+        self.record.init = Some(init);
+        self.store.write(&self.record)
+    }
+
+    /// Tells those who asked for init's pid.
+    fn announce(&self, side: &Side, options: &CreateOptions) -> Result<()> {
+        if let (Some(socket), Some(pidfd)) = (&side.pidfd_socket, &self.init) {
+            console::send(socket.as_fd(), "pidfd", pidfd).context(|| "--pidfd-socket")?;
+        }
+        match &options.pid_file {
+            Some(path) => conversation::write_pid_file(path, self.pid),
+            None => Ok(()),
+        }
+    }
+
+    fn finish(mut self, console: Option<OwnedFd>) -> Result<Container> {
+        self.done = true;
+        let store = std::mem::replace(&mut self.store, Store::at(Path::new("").into()));
+        Ok(Container::made(store, self.record.clone(), self.init.take(), console))
+    }
+
+    /// Takes everything back. What fails is logged: the error to tell is the one that led here.
+    fn undo(&mut self) {
+        let log = |what: &str, result: Result<()>| {
+            if let Err(e) = result {
+                log::warn!("{what}: {e}");
+            }
+        };
+        if let Some(pidfd) = &self.init {
+            log("kill init", process::kill_and_reap(pidfd));
+        }
+        if let Some(cgroup) = self.cgroup.take() {
+            log("kill the cgroup's processes", cgroup.kill());
+            log("remove the cgroup", cgroup.remove(VANISH));
+        }
+        log("remove the state", self.store.remove());
+    }
+}
+
+impl Drop for Making {
+    fn drop(&mut self) {
+        if !self.done {
+            self.undo();
+        }
+    }
+}
+
+/// The process between parent and init where a user namespace is joined: it joins, and makes init as its sibling, with
+/// all new namespaces owned by the one it joined.
+fn intermediate(state: &mut InitState, path: &Path, kinds: u64) -> ! {
+    let made = namespaces::open_namespace(path).and_then(|namespace| {
+        namespaces::join(namespace.as_fd(), flags::NEWUSER, path)?;
+        Ok(clone::clone3(&Clone3 { flags: kinds | flags::PARENT, ..Clone3::default() })?)
+    });
+    match made {
+        Ok(Cloned::Child) => state.main(),
+        Ok(Cloned::Parent { pidfd, .. }) => {
+            let told = state.child.channel().and_then(|channel| channel.made(pidfd.as_fd()));
+            clone::exit(i32::from(told.is_err()))
+        }
+        Err(error) => state.child.end(Err(error)),
+    }
+}
+
+fn run_runtime_hooks(list: Option<&Hooks>, state: &OciState) -> Result<()> {
+    let Some(list) = list else { return Ok(()) };
+    #[allow(deprecated)]
+    let prestart = list.prestart().as_deref().unwrap_or_default();
+    hooks::run("prestart", prestart, state, None)?;
+    hooks::run("createRuntime", list.create_runtime().as_deref().unwrap_or_default(), state, None)
+}

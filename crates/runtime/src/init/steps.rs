@@ -1,0 +1,312 @@
+//! What the child does, as tables of named steps.
+//!
+//! The name is the context of a step's error. The comments say why each stands where it does.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rtc_sys::clone::{flags, unshare};
+use rtc_sys::{CallExt, process};
+use rustix::fs::Mode;
+use rustix::process::Signal;
+
+use super::child::{Child, InitState};
+use super::{attributes, user};
+use crate::error::{Context, Result};
+use crate::exec::Joiner;
+use crate::rootfs::mount::Mounter;
+use crate::rootfs::path::RootDir;
+use crate::rootfs::{device, mask, pivot, tree};
+use crate::{console, hooks, lsm};
+
+/// A step: the context for its error (empty: the error says it all), and what to do.
+pub(crate) struct Step<T> {
+    pub(crate) name: &'static str,
+    pub(crate) run: fn(&mut T) -> Result<()>,
+}
+
+const fn step<T>(name: &'static str, run: fn(&mut T) -> Result<()>) -> Step<T> {
+    Step { name, run }
+}
+
+/// Runs a table of steps.
+pub(crate) fn run<T>(steps: &[Step<T>], state: &mut T) -> Result<()> {
+    for step in steps {
+        (step.run)(state).map_err(|e| if step.name.is_empty() { e } else { e.context(step.name) })?;
+    }
+    Ok(())
+}
+
+/// From the clone to a container that stands: the container's first process only.
+pub(super) const STAND: &[Step<InitState>] = &[
+    // First: a signal of the caller's must not act here.
+    step("signals", |_| Ok(process::reset_signals()?)),
+    // Ids before anything is made: it would belong to nobody. The death signal is lost by a change of ids.
+    step("user namespace", become_root),
+    step("death signal", |_| die_with_parent()),
+    // Not by clone3: see namespaces.rs.
+    step("cgroup namespace", cgroup_namespace),
+    step("session", |_| rustix::process::setsid().map(drop).call("setsid", "").map_err(Into::into)),
+    step("session keyring", session_keyring),
+    step("loopback interface", loopback),
+    // What is made for the container has exactly the modes asked for.
+    step("umask", |_| {
+        rustix::process::umask(Mode::empty());
+        Ok(())
+    }),
+    step("", attach_root),
+    step("", mounts),
+    // In /dev as the mounts made it.
+    step("", devices),
+    // The specification's point for them: all mounted, not pivoted.
+    step("", runtime_hooks),
+    step("", create_container_hooks),
+    step("change of root", change_root),
+    // The directory may be missing, and the user may have no right to make it.
+    step("process.cwd", make_cwd),
+    // In the container's devpts, and before the root becomes read-only: /dev/console is made.
+    step("console", console),
+    step("read-only mounts", readonly),
+    step("rootfsPropagation", |state| pivot::propagate_root(&state.plan.root)),
+    step("host name", names),
+    // Before the paths they are written to are made read-only.
+    step("sysctl", sysctl),
+    // Last of the mounts: nothing of ours needs the hidden paths any more.
+    step("", readonly_paths),
+    step("", masked_paths),
+];
+
+/// Into a container that stands: `exec`.
+pub(crate) const JOIN: &[Step<Joiner>] = &[
+    step("signals", |_| Ok(process::reset_signals()?)),
+    // All at once: the user namespace's privilege is there for the others, and none is left half-way.
+    step("join the container's namespaces", Joiner::enter_namespaces),
+    step("user namespace", |joiner| if joiner.has_user() { user::become_root() } else { Ok(()) }),
+    // Lost by the changes of ids before.
+    step("death signal", |_| die_with_parent()),
+    step("session", |_| rustix::process::setsid().map(drop).call("setsid", "").map_err(Into::into)),
+    step("session keyring", |joiner| joiner.keyring().map_or(Ok(()), super::keyring::join)),
+    step("console", join_console),
+];
+
+/// From privilege to the program: every process of a container.
+pub(super) const BECOME: &[Step<Child>] = &[
+    step("", attributes),
+    step("", |child| console::own_stdio(child.plan.user())),
+    // The mode mask is inherited by the program; the specification's default is runc's.
+    step("umask", |child| {
+        rustix::process::umask(Mode::from_raw_mode(child.plan.user().umask().unwrap_or(0o022)));
+        Ok(())
+    }),
+    step("process label", |child| {
+        let process = &child.plan.process;
+        lsm::set_exec_label(&child.proc, process.apparmor_profile().as_deref(), process.selinux_label().as_deref())
+    }),
+    // Root may enter where the user may not, and the other way round on network file systems: both are tried.
+    step("", |child| child.enter_cwd(false)),
+    // Needs CAP_SETPCAP of before.
+    step("process.capabilities.bounding", |child| Ok(child.plan.capabilities.drop_bounding()?)),
+    step("", |child| user::become_user(child.plan.user())),
+    step("", |child| child.enter_cwd(true)),
+    step("process.capabilities", capabilities),
+    step("process.noNewPrivileges", no_new_privileges),
+    // As the user, with its capabilities: what it may execute is found. Errors go to the caller of create.
+    step("", |child| child.find_program()),
+    step("descriptors", |child| child.close_descriptors()),
+];
+
+fn become_root(state: &mut InitState) -> Result<()> {
+    if !state.plan.namespaces.has_user() {
+        return Ok(());
+    }
+    if state.plan.namespaces.new & flags::NEWUSER != 0 {
+        // The parent writes the mappings.
+        state.child.channel()?.wait()?;
+    }
+    user::become_root()
+}
+
+/// Until all is recorded, the death of the parent must not leave a half-made container.
+pub(super) fn die_with_parent() -> Result<()> {
+    Ok(rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).call("prctl", "SET_PDEATHSIG, SIGKILL")?)
+}
+
+fn cgroup_namespace(state: &mut InitState) -> Result<()> {
+    if state.plan.namespaces.new & flags::NEWCGROUP != 0 {
+        unshare(flags::NEWCGROUP)?;
+    }
+    Ok(())
+}
+
+fn session_keyring(state: &mut InitState) -> Result<()> {
+    if !state.plan.new_keyring {
+        return Ok(());
+    }
+    super::keyring::join(&state.plan.id)
+}
+
+fn loopback(state: &mut InitState) -> Result<()> {
+    if state.plan.namespaces.new & flags::NEWNET != 0 {
+        rtc_sys::net::bring_up(c"lo")?;
+    }
+    Ok(())
+}
+
+fn attach_root(state: &mut InitState) -> Result<()> {
+    if let Some(tree) = state.plan.tree.take() {
+        state.root = Some(pivot::attach_root(&state.plan.root, tree)?);
+    }
+    Ok(())
+}
+
+fn mounts(state: &mut InitState) -> Result<()> {
+    let mut mounts = std::mem::take(&mut state.plan.mounts);
+    let private_cgroup = state.plan.namespaces.has(flags::NEWCGROUP);
+    let mut mounter = Mounter::new(state.root()?, private_cgroup);
+    for mount in &mut mounts {
+        mounter.mount(mount)?;
+    }
+    state.readonly_later = mounter.into_readonly_later();
+    Ok(())
+}
+
+fn devices(state: &mut InitState) -> Result<()> {
+    if state.plan.foreign_dev {
+        return Ok(());
+    }
+    let bind = state.plan.namespaces.has_user();
+    device::create(state.root()?, &state.plan.devices, bind)?;
+    device::links(state.root()?).context(|| "/dev")
+}
+
+fn runtime_hooks(state: &mut InitState) -> Result<()> {
+    if state.has_runtime_hooks() { state.child.channel()?.hooks() } else { Ok(()) }
+}
+
+fn create_container_hooks(state: &mut InitState) -> Result<()> {
+    let Some(list) = state.plan.spec.hooks().as_ref().and_then(|hooks| hooks.create_container().as_ref()) else {
+        return Ok(());
+    };
+    let mut oci = state.child.state.clone();
+    oci.pid = state.child.proc.own_pid()?;
+    hooks::run("createContainer", list, &oci, None)
+}
+
+fn change_root(state: &mut InitState) -> Result<()> {
+    if state.plan.no_pivot {
+        let table = pivot::own_mountinfo(&state.child.proc)?;
+        pivot::move_root(state.root()?, &table)?;
+    } else {
+        pivot::pivot(state.root()?, &state.plan.root)?;
+    }
+    Ok(())
+}
+
+fn make_cwd(state: &mut InitState) -> Result<()> {
+    let cwd = state.child.plan.process.cwd().clone();
+    if cwd != Path::new("/") {
+        state.root()?.directory(&cwd)?;
+    }
+    Ok(())
+}
+
+fn console(state: &mut InitState) -> Result<()> {
+    if !state.child.plan.process.terminal().unwrap_or(false) {
+        return Ok(());
+    }
+    let terminal = console::open(state.root()?, &state.child.plan.process)?;
+    console::bind(state.root()?, &terminal.slave)?;
+    state.child.channel()?.console(terminal.master.as_fd())?;
+    console::take(terminal.slave)
+}
+
+fn join_console(joiner: &mut Joiner) -> Result<()> {
+    if !joiner.child.plan.process.terminal().unwrap_or(false) {
+        return Ok(());
+    }
+    let terminal = console::open(&current_root()?, &joiner.child.plan.process)?;
+    joiner.child.channel()?.console(terminal.master.as_fd())?;
+    console::take(terminal.slave)
+}
+
+fn readonly(state: &mut InitState) -> Result<()> {
+    for mount in std::mem::take(&mut state.readonly_later) {
+        tree::set_readonly(mount.as_fd())?;
+    }
+    if state.plan.spec.root().as_ref().and_then(oci_spec::runtime::Root::readonly).unwrap_or(false) {
+        tree::set_readonly(state.root()?.fd())?;
+    }
+    Ok(())
+}
+
+fn names(state: &mut InitState) -> Result<()> {
+    if let Some(name) = state.plan.spec.hostname().as_ref().filter(|name| !name.is_empty()) {
+        rustix::system::sethostname(name.as_bytes()).call("sethostname", name)?;
+    }
+    if let Some(name) = state.plan.spec.domainname().as_ref().filter(|name| !name.is_empty()) {
+        rustix::system::setdomainname(name.as_bytes()).call("setdomainname", name)?;
+    }
+    Ok(())
+}
+
+fn sysctl(state: &mut InitState) -> Result<()> {
+    let Some(settings) = state.plan.linux().and_then(|linux| linux.sysctl().as_ref()) else { return Ok(()) };
+    for (key, value) in settings {
+        // Dots separate, but for a key that has slashes: there they belong to names (net/ipv4/conf/eth0.1/forwarding).
+        let path = if key.contains('/') { key.clone() } else { key.replace('.', "/") };
+        state.child.proc.write(format!("sys/{path}"), value.as_bytes()).context(|| key.as_str())?;
+    }
+    Ok(())
+}
+
+fn readonly_paths(state: &mut InitState) -> Result<()> {
+    match state.plan.linux().and_then(|linux| linux.readonly_paths().as_ref()) {
+        Some(paths) => mask::make_readonly(state.root()?, paths),
+        None => Ok(()),
+    }
+}
+
+fn masked_paths(state: &mut InitState) -> Result<()> {
+    match state.plan.linux().and_then(|linux| linux.masked_paths().as_ref()) {
+        Some(paths) => mask::mask(state.root()?, paths),
+        None => Ok(()),
+    }
+}
+
+fn attributes(child: &mut Child) -> Result<()> {
+    let process = &child.plan.process;
+    attributes::set_scheduling(process)?;
+    if let Some(policy) = child.plan.linux.memory_policy() {
+        attributes::set_memory_policy(policy)?;
+    }
+    if let Some(personality) = child.plan.linux.personality() {
+        attributes::set_personality(personality)?;
+    }
+    for warning in attributes::set_rlimits(process.rlimits().as_deref().unwrap_or_default())? {
+        child.channel()?.warn(&warning);
+    }
+    Ok(())
+}
+
+fn capabilities(child: &mut Child) -> Result<()> {
+    if child.keeps_privilege_for_filter() {
+        // Loading the filter needs CAP_SYS_ADMIN, so the sets follow it.
+        crate::capabilities::raise_effective()?;
+        return Ok(());
+    }
+    child.set_capabilities()
+}
+
+fn no_new_privileges(child: &mut Child) -> Result<()> {
+    if child.plan.process.no_new_privileges().unwrap_or(false) {
+        rustix::thread::set_no_new_privs(true).call("prctl", "SET_NO_NEW_PRIVS, 1")?;
+    }
+    Ok(())
+}
+
+/// The root of the process as it is now, for `exec`.
+pub(super) fn current_root() -> Result<RootDir> {
+    let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
+    let root: OwnedFd = rustix::fs::open("/", flags, Mode::empty()).call("open", "/")?;
+    Ok(RootDir::new(root))
+}

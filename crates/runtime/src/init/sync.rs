@@ -1,0 +1,210 @@
+//! The words between parent and child while a process is being made: one message each, over a socket pair that keeps
+//! message boundaries.
+//!
+//! The child asks, the parent answers [`Word::Go`]. When the child's end closes without an error before, the child has
+//! executed its program (the socket is close-on-exec) or waits for `start`.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rtc_sys::message::{self, Control, Extra};
+use rtc_sys::{CallExt, Errno};
+
+use crate::error::{Error, Kind, Result};
+
+/// Longest message; an error with a longer text is cut.
+const MAX: usize = 16 * 1024;
+
+/// What the child says.
+#[derive(Debug)]
+pub(crate) enum Word {
+    /// From the intermediate process: init is made, this is its pidfd.
+    Made(OwnedFd),
+    /// The namespaces are there and the root is mounted: the hooks of the runtime's side may run.
+    Hooks,
+    /// The terminal's master.
+    Console(OwnedFd),
+    /// All is in place.
+    Ready,
+    /// The filter is loaded; the listener has this number in the child.
+    Listener(i32),
+    /// Something to log.
+    Warning(String),
+    /// The end: what went wrong.
+    Failed(Error),
+    /// The child's end is closed.
+    Closed,
+}
+
+/// One end of the conversation.
+#[derive(Debug)]
+pub(crate) struct Channel(OwnedFd);
+
+/// Both ends: the parent's, the child's.
+pub(crate) fn channel() -> Result<(Channel, Channel)> {
+    let (parent, child) = rustix::net::socketpair(
+        rustix::net::AddressFamily::UNIX,
+        rustix::net::SocketType::SEQPACKET,
+        rustix::net::SocketFlags::CLOEXEC,
+        None,
+    )
+    .call("socketpair", "UNIX, SEQPACKET")?;
+    Ok((Channel(parent), Channel(child)))
+}
+
+impl Channel {
+    /// The descriptor, for [`super::child`] to keep open.
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+
+    /// Parent: the child's next word.
+    pub(crate) fn receive(&self) -> Result<Word> {
+        let mut buffer = vec![0; MAX];
+        let received = loop {
+            match message::receive(self.0.as_fd(), &mut buffer, 0) {
+                Err(e) if e.errno() == Errno::EINTR => {}
+                // The peer died with our answer unread.
+                Err(e) if e.errno() == Errno::ECONNRESET => return Ok(Word::Closed),
+                other => break other?,
+            }
+        };
+        if received.len == 0 {
+            return Ok(Word::Closed);
+        }
+        let fd = received.control.into_iter().find_map(|piece| match piece {
+            Control::Rights(mut fds) => fds.pop(),
+            _ => None,
+        });
+        decode(&buffer[..received.len], fd)
+    }
+
+    /// Parent: lets the child go on.
+    pub(crate) fn go(&self) -> Result<()> {
+        message::send(self.0.as_fd(), b"g", Extra::default(), 0)?;
+        Ok(())
+    }
+
+    /// Child: says something.
+    pub(crate) fn say(&self, tag: u8, text: &[u8], fd: Option<BorrowedFd<'_>>) -> Result<()> {
+        let mut data = Vec::with_capacity(text.len() + 1);
+        data.push(tag);
+        data.extend_from_slice(&text[..text.len().min(MAX - 1)]);
+        let rights: Vec<BorrowedFd<'_>> = fd.into_iter().collect();
+        message::send(self.0.as_fd(), &data, Extra { rights: &rights, ..Extra::default() }, 0)?;
+        Ok(())
+    }
+
+    /// Child: waits for the parent's answer. Its absence means that the parent is gone or has given up.
+    pub(crate) fn wait(&self) -> Result<()> {
+        let mut byte = [0; 1];
+        match rustix::io::retry_on_intr(|| rustix::io::read(&self.0, &mut byte)).call("read", "the parent's socket")? {
+            1 => Ok(()),
+            _ => Err(Error::new(Kind::System, "the parent has given up")),
+        }
+    }
+
+    /// Child: says that all is in place, and waits.
+    pub(crate) fn ready(&self) -> Result<()> {
+        self.say(b'r', b"", None)?;
+        self.wait()
+    }
+
+    /// Child: asks for the runtime's hooks, and waits for their end.
+    pub(crate) fn hooks(&self) -> Result<()> {
+        self.say(b'h', b"", None)?;
+        self.wait()
+    }
+
+    /// Child: hands over the terminal's master.
+    pub(crate) fn console(&self, master: BorrowedFd<'_>) -> Result<()> {
+        self.say(b'c', b"", Some(master))
+    }
+
+    /// Child: says which of its descriptors is the filter's listener, by write(2), which a filter may not report.
+    pub(crate) fn listener(&self, number: i32) -> Result<()> {
+        let data = [&b"s"[..], &number.to_ne_bytes()].concat();
+        rustix::io::write(&self.0, &data).call("write", "the parent's socket")?;
+        self.wait()
+    }
+
+    /// Child: something to log.
+    pub(crate) fn warn(&self, text: &str) {
+        // The parent is there as long as anybody reads warnings.
+        let _ = self.say(b'w', text.as_bytes(), None);
+    }
+
+    /// Child: the error that ends it.
+    pub(crate) fn fail(&self, error: &Error) {
+        let mut data = vec![kind_to_byte(*error.kind())];
+        data.extend_from_slice(error.to_string().as_bytes());
+        if let Some(hint) = error.hint() {
+            data.push(0);
+            data.extend_from_slice(hint.as_bytes());
+        }
+        // Without a parent there is nobody to tell.
+        let _ = self.say(b'e', &data, None);
+    }
+
+    /// The intermediate process: init is made.
+    pub(crate) fn made(&self, pidfd: BorrowedFd<'_>) -> Result<()> {
+        self.say(b'm', b"", Some(pidfd))
+    }
+}
+
+fn decode(data: &[u8], fd: Option<OwnedFd>) -> Result<Word> {
+    let (tag, rest) = data.split_first().ok_or_else(garbled)?;
+    Ok(match (tag, fd) {
+        (b'm', Some(fd)) => Word::Made(fd),
+        (b'c', Some(fd)) => Word::Console(fd),
+        (b'h', None) => Word::Hooks,
+        (b'r', None) => Word::Ready,
+        (b'w', None) => Word::Warning(String::from_utf8_lossy(rest).into_owned()),
+        (b's', None) => Word::Listener(i32::from_ne_bytes(rest.try_into().map_err(|_| garbled())?)),
+        (b'e', None) => {
+            let (kind, text) = rest.split_first().ok_or_else(garbled)?;
+            let mut parts = text.splitn(2, |byte| *byte == 0).map(String::from_utf8_lossy);
+            let error = Error::new(kind_from_byte(*kind), parts.next().unwrap_or_default());
+            Word::Failed(match parts.next() {
+                Some(hint) => error.with_hint(hint),
+                None => error,
+            })
+        }
+        _ => return Err(garbled()),
+    })
+}
+
+fn garbled() -> Error {
+    Error::new(Kind::System, "the new process sent a message that makes no sense")
+}
+
+const KINDS: &[Kind] = &[Kind::System, Kind::Invalid, Kind::NotFound, Kind::Exists, Kind::WrongState, Kind::Exec];
+
+fn kind_to_byte(kind: Kind) -> u8 {
+    KINDS.iter().position(|known| *known == kind).and_then(|at| u8::try_from(at).ok()).unwrap_or(0)
+}
+
+fn kind_from_byte(byte: u8) -> Kind {
+    KINDS.get(usize::from(byte)).copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_arrives_with_kind_and_hint() {
+        let (parent, child) = channel().unwrap();
+        child.fail(&Error::new(Kind::Exec, "exec: \"x\": no").context("a").with_hint("try y"));
+        let Word::Failed(error) = parent.receive().unwrap() else { panic!("not an error") };
+        assert_eq!((*error.kind(), error.to_string(), error.hint()), (Kind::Exec, "a: exec: \"x\": no".into(), Some("try y")));
+    }
+
+    #[test]
+    fn the_end_of_the_child_is_a_word_too() {
+        let (parent, child) = channel().unwrap();
+        child.warn("careful");
+        drop(child);
+        assert!(matches!(parent.receive().unwrap(), Word::Warning(text) if text == "careful"));
+        assert!(matches!(parent.receive().unwrap(), Word::Closed));
+    }
+}

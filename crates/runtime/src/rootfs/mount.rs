@@ -1,0 +1,183 @@
+//! The mounts of config.json, one after the other in its order.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rtc_sys::Errno;
+use rtc_sys::mount::attr;
+
+use super::options::{Bind, MountOptions};
+use super::path::{self, RootDir};
+use super::{copyup, tree};
+use crate::error::{Context, Error, Kind, Result};
+
+/// One mount of config.json, parsed.
+#[derive(Debug)]
+pub(crate) struct MountPlan {
+    /// Where, in the container; a relative one counts from its root.
+    pub(crate) destination: PathBuf,
+    /// What.
+    pub(crate) kind: MountKind,
+    /// How.
+    pub(crate) options: MountOptions,
+    /// The source as a detached mount, where the parent has opened it: the child couldn't (user namespaces).
+    pub(crate) opened: Option<OwnedFd>,
+}
+
+/// What is mounted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum MountKind {
+    /// A file or directory of the host (absolute), or of the container's own root (relative to that).
+    Bind(BindSource),
+    /// The container's cgroup.
+    Cgroup,
+    /// A new instance of a file system.
+    Filesystem { kind: String, source: String },
+}
+
+/// Where a bind mount's source is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum BindSource {
+    /// On the host.
+    Host(PathBuf),
+    /// In the container's root, where earlier mounts may already be.
+    Root(PathBuf),
+}
+
+/// Mounts onto the root, and remembers what is to become read-only once its content is there.
+#[derive(Debug)]
+pub(crate) struct Mounter<'a> {
+    root: &'a RootDir,
+    /// The container has a cgroup namespace of its own.
+    private_cgroup: bool,
+    readonly_later: Vec<OwnedFd>,
+}
+
+impl<'a> Mounter<'a> {
+    pub(crate) fn new(root: &'a RootDir, private_cgroup: bool) -> Self {
+        Self { root, private_cgroup, readonly_later: Vec::new() }
+    }
+
+    /// Does one mount.
+    pub(crate) fn mount(&mut self, plan: &mut MountPlan) -> Result<()> {
+        let destination = plan.destination.clone();
+        self.dispatch(plan).context(|| format!("mount {}", destination.display()))
+    }
+
+    /// The mounts that are to be made read-only at the end.
+    pub(crate) fn into_readonly_later(self) -> Vec<OwnedFd> {
+        self.readonly_later
+    }
+
+    fn dispatch(&mut self, plan: &mut MountPlan) -> Result<()> {
+        if plan.destination.components().all(|part| !matches!(part, std::path::Component::Normal(_))) {
+            return Err(Error::new(Kind::Invalid, "a mount can't cover the container's root"));
+        }
+        match plan.kind.clone() {
+            MountKind::Bind(source) => self.bind(plan, &source),
+            MountKind::Cgroup => self.cgroup(plan),
+            MountKind::Filesystem { kind, source } => self.filesystem(plan, &kind, &source),
+        }
+    }
+
+    fn bind(&mut self, plan: &mut MountPlan, source: &BindSource) -> Result<()> {
+        let how = plan.options.bind.unwrap_or(Bind::One);
+        let tree = match (plan.opened.take(), source) {
+            (Some(opened), _) => opened,
+            (None, BindSource::Host(path)) => tree::clone_path(path, how)?,
+            (None, BindSource::Root(path)) => tree::clone_fd(self.root.resolve(path)?, how)?,
+        };
+        let place = if path::is_directory(&tree)? {
+            self.root.directory(&plan.destination)?
+        } else {
+            self.root.file(&plan.destination)?
+        };
+        // On the detached clone, so that it is never visible without them.
+        tree::set_attrs(tree.as_fd(), false, plan.options.attrs)?;
+        tree::set_attrs(tree.as_fd(), true, plan.options.recursive)?;
+        tree::attach(&tree, &place.fd)?;
+        propagate(&tree, &plan.options)
+    }
+
+    fn filesystem(&mut self, plan: &MountPlan, kind: &str, source: &str) -> Result<()> {
+        let place = match kind {
+            "proc" | "sysfs" => self.ordinary_directory(&plan.destination, kind)?,
+            _ => self.root.directory(&plan.destination)?,
+        };
+        let options = &plan.options;
+        let mut data: Vec<String> = options.superblock.iter().map(|flag| (*flag).to_owned()).collect();
+        data.extend(options.data.iter().cloned());
+        let mut attrs = options.attrs.set;
+        let readonly = attrs & attr::RDONLY != 0;
+        match kind {
+            "tmpfs" => {
+                if !place.made && !data.iter().any(|entry| entry.starts_with("mode=")) {
+                    data.push(format!("mode={:o}", path::stat(&place.fd)?.st_mode & 0o7777));
+                }
+                attrs &= !attr::RDONLY;
+            }
+            "proc" | "sysfs" | "mqueue" | "devpts" => {}
+            _ if readonly => data.push("ro".to_owned()),
+            _ => {}
+        }
+        let mount = tree::new_filesystem(kind, source, data.iter().map(String::as_str), attrs)?;
+        if options.copy_up {
+            copyup::copy(place.fd.as_fd(), mount.as_fd()).context(|| "tmpcopyup")?;
+        }
+        tree::attach(&mount, &place.fd)?;
+        tree::set_attrs(mount.as_fd(), true, options.recursive)?;
+        propagate(&mount, options)?;
+        if kind == "tmpfs" && readonly {
+            self.readonly_later.push(mount);
+        }
+        Ok(())
+    }
+
+    /// The container's cgroup: a new mount shows just it in a private cgroup namespace; without one, a bind mount of
+    /// its directory, so that the rest of the hierarchy stays out of reach (CVE-2023-25809).
+    fn cgroup(&mut self, plan: &mut MountPlan) -> Result<()> {
+        let place = self.ordinary_directory(&plan.destination, "cgroup")?;
+        let attrs = plan.options.attrs;
+        let mount = match plan.opened.take() {
+            Some(tree) => {
+                tree::set_attrs(tree.as_fd(), false, attrs)?;
+                tree
+            }
+            None if self.private_cgroup => tree::new_filesystem("cgroup2", "cgroup", [], attrs.set)?,
+            None => {
+                return Err(Error::new(Kind::Invalid, "the container has no cgroup to show")
+                    .with_hint("leave the mount out, or give the container a cgroup namespace"));
+            }
+        };
+        tree::attach(&mount, &place.fd)?;
+        propagate(&mount, &plan.options)
+    }
+
+    /// A directory that no symlink leads to: proc and sysfs elsewhere would let an image choose what later writes to
+    /// `/proc` reach (CVE-2023-27561).
+    fn ordinary_directory(&self, destination: &Path, kind: &str) -> Result<path::Place> {
+        let made = match self.root.resolve_plain(destination) {
+            Ok(fd) if path::is_directory(&fd)? => return Ok(path::Place { fd, made: false }),
+            Err(e) if e.errno() == Errno::ENOENT => self.root.directory(destination)?.made,
+            Ok(_) => return Err(not_ordinary(kind)),
+            Err(e) if matches!(e.errno(), Errno::ELOOP | Errno::ENOTDIR) => return Err(not_ordinary(kind)),
+            Err(e) => return Err(e.into()),
+        };
+        // Asked again: between the two calls someone may have put a link there.
+        match self.root.resolve_plain(destination) {
+            Ok(fd) if path::is_directory(&fd)? => Ok(path::Place { fd, made }),
+            _ => Err(not_ordinary(kind)),
+        }
+    }
+}
+
+fn not_ordinary(kind: &str) -> Error {
+    Error::new(Kind::Invalid, format!("filesystem {kind:?} must be mounted on ordinary directory"))
+}
+
+fn propagate(mount: &OwnedFd, options: &MountOptions) -> Result<()> {
+    for (kind, recursive) in &options.propagation {
+        tree::set_propagation(mount.as_fd(), *recursive, *kind)?;
+    }
+    Ok(())
+}

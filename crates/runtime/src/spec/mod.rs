@@ -1,0 +1,82 @@
+//! config.json and process.json: from bytes to the types of `oci-spec`.
+//!
+//! The specification wants runtimes to go on with values they don't know in some lists (capabilities, seccomp
+//! architectures), which the strict types refuse. The strict parse is tried first, as it is the fast one; when it fails,
+//! [`tolerant`] takes such values out and says which.
+
+mod tolerant;
+pub(crate) mod validate;
+
+use oci_spec::runtime::{Process, Spec};
+use serde::de::DeserializeOwned;
+
+use crate::error::{Error, Kind, Result};
+
+/// Parses config.json. Values that are ignored are logged as warnings.
+///
+/// # Errors
+/// [`Kind::Invalid`] with line and column, or the name of what is wrong.
+pub fn parse(bytes: &[u8]) -> Result<Spec> {
+    parse_with(bytes, tolerant::prune_spec).map_err(|e| e.context("config.json"))
+}
+
+/// Parses process.json, the specification's `process` object.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_process(bytes: &[u8]) -> Result<Process> {
+    parse_with(bytes, tolerant::prune_process).map_err(|e| e.context("process.json"))
+}
+
+fn parse_with<T: DeserializeOwned>(
+    bytes: &[u8],
+    prune: fn(&mut serde_json::Value, &mut Vec<String>),
+) -> Result<T> {
+    let first = match serde_json::from_slice(bytes) {
+        Ok(parsed) => return Ok(parsed),
+        Err(e) => e,
+    };
+    // The first error has line and column; what remains after pruning has the field's name at best.
+    let invalid = |e: serde_json::Error| Error::new(Kind::Invalid, e.to_string());
+    let Ok(mut value) = serde_json::from_slice::<serde_json::Value>(bytes) else { return Err(invalid(first)) };
+    let mut ignored = Vec::new();
+    prune(&mut value, &mut ignored);
+    if ignored.is_empty() {
+        return Err(invalid(first));
+    }
+    let parsed = serde_json::from_value(value).map_err(invalid)?;
+    for what in ignored {
+        log::warn!("ignoring {what}");
+    }
+    Ok(parsed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_values_that_may_be_ignored_are() {
+        let spec = parse(
+            br#"{"ociVersion":"1.2.0","process":{"user":{"uid":0,"gid":0},"cwd":"/","args":["a"],
+            "capabilities":{"bounding":["CAP_CHOWN","CAP_UNKNOWN"]}},
+            "linux":{"seccomp":{"defaultAction":"SCMP_ACT_ALLOW","architectures":["SCMP_ARCH_X86_64","SCMP_ARCH_NEW"]}}}"#,
+        )
+        .unwrap();
+        let capabilities = spec.process().as_ref().unwrap().capabilities().as_ref().unwrap();
+        assert_eq!(capabilities.bounding().as_ref().unwrap().len(), 1);
+        let seccomp = spec.linux().as_ref().unwrap().seccomp().as_ref().unwrap();
+        assert_eq!(seccomp.architectures().as_ref().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn errors_are_one_line_and_name_the_place() {
+        let error = parse(b"{\"ociVersion\": 1}").unwrap_err().to_string();
+        assert_eq!(error, "config.json: invalid type: integer `1`, expected a string at line 1 column 16");
+        let error = parse(b"{").unwrap_err().to_string();
+        assert_eq!(error, "config.json: EOF while parsing an object at line 1 column 1");
+        let error = parse(br#"{"ociVersion":"1","process":{"user":{"uid":0,"gid":0},"cwd":"/",
+            "rlimits":[{"type":"RLIMIT_BOGUS","hard":1,"soft":1}]}}"#);
+        assert!(error.unwrap_err().to_string().contains("unknown variant `RLIMIT_BOGUS`"));
+    }
+}

@@ -1,0 +1,51 @@
+//! Takes values out of a configuration that the specification says to ignore when they are unknown.
+
+use oci_spec::runtime::{Arch, Capability};
+use serde_json::Value;
+
+/// The lists of capabilities in `process.capabilities`.
+const CAPABILITY_SETS: &[&str] = &["bounding", "effective", "inheritable", "permitted", "ambient"];
+
+/// Prunes config.json; what is taken out is named in `ignored`.
+pub(super) fn prune_spec(spec: &mut Value, ignored: &mut Vec<String>) {
+    if let Some(process) = spec.get_mut("process") {
+        prune_process(process, ignored);
+    }
+    if let Some(list) = spec.pointer_mut("/linux/seccomp/architectures") {
+        prune_list(list, ignored, "seccomp architecture", |value| Arch::deserialize_value(value).is_ok());
+    }
+}
+
+/// Prunes process.json.
+pub(super) fn prune_process(process: &mut Value, ignored: &mut Vec<String>) {
+    for set in CAPABILITY_SETS {
+        if let Some(list) = process.pointer_mut(&format!("/capabilities/{set}")) {
+            prune_list(list, ignored, "unknown capability", |value| Capability::deserialize_value(value).is_ok());
+        }
+    }
+}
+
+fn prune_list(list: &mut Value, ignored: &mut Vec<String>, noun: &str, known: impl Fn(&Value) -> bool) {
+    let Value::Array(values) = list else { return };
+    values.retain(|value| {
+        // Anything but a string is a fault in the file, not a name from the future.
+        let keep = !value.is_string() || known(value);
+        if !keep {
+            let line = format!("{noun} {value}");
+            if !ignored.contains(&line) {
+                ignored.push(line);
+            }
+        }
+        keep
+    });
+}
+
+trait FromValue: Sized {
+    fn deserialize_value(value: &Value) -> serde_json::Result<Self>;
+}
+
+impl<T: serde::de::DeserializeOwned> FromValue for T {
+    fn deserialize_value(value: &Value) -> serde_json::Result<Self> {
+        serde_json::from_value(value.clone())
+    }
+}

@@ -1,0 +1,205 @@
+//! What config.json must not say, found before anything is touched.
+//!
+//! A table of checks, each with one clear line. What only the kernel can judge is left to it.
+
+use std::collections::HashSet;
+
+use oci_spec::runtime::{Linux, LinuxNamespaceType, Process, Spec};
+
+use crate::error::{Error, Kind, Result};
+
+/// The checks, from the general to the particular.
+const CHECKS: &[fn(&Facts<'_>) -> std::result::Result<(), String>] =
+    &[version, namespaces, hostname, user_namespace, time_offsets, sysctl, paths];
+
+struct Facts<'a> {
+    spec: &'a Spec,
+    linux: &'a Linux,
+    kinds: HashSet<LinuxNamespaceType>,
+}
+
+/// Checks a configuration.
+pub(crate) fn validate(spec: &Spec) -> Result<()> {
+    let invalid = |message: String| Error::new(Kind::Invalid, message).context("config.json");
+    let Some(linux) = spec.linux() else { return Err(invalid("linux is missing".into())) };
+    let list = linux.namespaces().as_deref().unwrap_or_default();
+    let kinds = list.iter().map(|namespace| namespace.typ()).collect();
+    let facts = Facts { spec, linux, kinds };
+    for check in CHECKS {
+        check(&facts).map_err(invalid)?;
+    }
+    if let Some(process) = spec.process() {
+        validate_process(process).map_err(|e| e.context("config.json"))?;
+    }
+    Ok(())
+}
+
+/// Checks a process object, of config.json or for `exec`.
+pub(crate) fn validate_process(process: &Process) -> Result<()> {
+    let invalid = |message: String| Err(Error::new(Kind::Invalid, message));
+    if process.args().as_ref().is_none_or(Vec::is_empty) {
+        return invalid("process.args is empty".into());
+    }
+    if !process.cwd().is_absolute() {
+        return invalid(format!("process.cwd {:?} is not an absolute path", process.cwd()));
+    }
+    for entry in process.env().iter().flatten() {
+        if !entry.contains('=') || entry.starts_with('=') || entry.contains('\0') {
+            return invalid(format!("process.env entry {entry:?} is not NAME=VALUE"));
+        }
+    }
+    let mut seen = HashSet::new();
+    for limit in process.rlimits().iter().flatten() {
+        if !seen.insert(limit.typ() as i32) {
+            return invalid(format!("process.rlimits names {:?} twice", limit.typ()));
+        }
+        if limit.soft() > limit.hard() {
+            return invalid(format!("process.rlimits: {:?} has soft {} above hard {}", limit.typ(), limit.soft(), limit.hard()));
+        }
+    }
+    Ok(())
+}
+
+fn version(facts: &Facts<'_>) -> std::result::Result<(), String> {
+    let version = facts.spec.version();
+    match version.split('.').next().and_then(|major| major.parse::<u32>().ok()) {
+        Some(1) => Ok(()),
+        Some(_) => Err(format!("ociVersion {version:?} is not supported: rtc knows 1.x")),
+        None => Err(format!("ociVersion {version:?} is not a version")),
+    }
+}
+
+fn namespaces(facts: &Facts<'_>) -> std::result::Result<(), String> {
+    let list = facts.linux.namespaces().as_deref().unwrap_or_default();
+    if list.len() != facts.kinds.len() {
+        return Err("linux.namespaces names a kind twice".into());
+    }
+    if !facts.kinds.contains(&LinuxNamespaceType::Mount) {
+        return Err("linux.namespaces has no mount namespace: add {\"type\": \"mount\"}".into());
+    }
+    match list.iter().find_map(|namespace| namespace.path().as_ref().filter(|path| !path.is_absolute())) {
+        Some(path) => Err(format!("namespace path {path:?} is not absolute")),
+        None => Ok(()),
+    }
+}
+
+fn hostname(facts: &Facts<'_>) -> std::result::Result<(), String> {
+    let wanted = [("hostname", facts.spec.hostname()), ("domainname", facts.spec.domainname())];
+    for (what, value) in wanted {
+        if value.as_ref().is_some_and(|v| !v.is_empty()) && !facts.kinds.contains(&LinuxNamespaceType::Uts) {
+            return Err(format!("unable to set {what} without a private UTS namespace"));
+        }
+    }
+    Ok(())
+}
+
+fn user_namespace(facts: &Facts<'_>) -> std::result::Result<(), String> {
+    let mapped = |list: &Option<Vec<_>>| list.as_ref().is_some_and(|list| !list.is_empty());
+    let mappings = mapped(facts.linux.uid_mappings()) || mapped(facts.linux.gid_mappings());
+    let list = facts.linux.namespaces().as_deref().unwrap_or_default();
+    let user = list.iter().find(|namespace| namespace.typ() == LinuxNamespaceType::User);
+    match user {
+        None if mappings => Err("linux.uidMappings or gidMappings without a user namespace".into()),
+        Some(user) if user.path().is_none() => {
+            if !mapped(facts.linux.uid_mappings()) || !mapped(facts.linux.gid_mappings()) {
+                return Err("a new user namespace needs linux.uidMappings and gidMappings".into());
+            }
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn time_offsets(facts: &Facts<'_>) -> std::result::Result<(), String> {
+    let offsets = facts.linux.time_offsets().as_ref().filter(|offsets| !offsets.is_empty());
+    let Some(offsets) = offsets else { return Ok(()) };
+    let list = facts.linux.namespaces().as_deref().unwrap_or_default();
+    match list.iter().find(|namespace| namespace.typ() == LinuxNamespaceType::Time) {
+        None => return Err("time namespace offsets are set, but there is no time namespace".into()),
+        Some(time) if time.path().is_some() => {
+            return Err("time namespace offsets can't be set for a time namespace that is joined".into());
+        }
+        Some(_) => {}
+    }
+    match offsets.keys().find(|clock| !matches!(clock.as_str(), "monotonic" | "boottime")) {
+        Some(clock) => Err(format!("unknown clock {clock:?} in linux.timeOffsets: monotonic or boottime")),
+        None => Ok(()),
+    }
+}
+
+/// The `kernel.*` settings that an IPC namespace has of its own.
+const IPC_SYSCTLS: &[&str] = &[
+    "kernel.msgmax",
+    "kernel.msgmnb",
+    "kernel.msgmni",
+    "kernel.sem",
+    "kernel.shmall",
+    "kernel.shmmax",
+    "kernel.shmmni",
+    "kernel.shm_rmid_forced",
+];
+
+/// A setting that no namespace of the container has would be the host's.
+fn sysctl(facts: &Facts<'_>) -> std::result::Result<(), String> {
+    let list = facts.linux.namespaces().as_deref().unwrap_or_default();
+    for key in facts.linux.sysctl().iter().flatten().map(|(key, _)| key) {
+        let name = key.replace('/', ".");
+        let needs = if IPC_SYSCTLS.contains(&name.as_str()) || name.starts_with("fs.mqueue.") {
+            LinuxNamespaceType::Ipc
+        } else if name.starts_with("net.") {
+            LinuxNamespaceType::Network
+        } else if name == "kernel.domainname" || name == "kernel.hostname" {
+            LinuxNamespaceType::Uts
+        } else if name.starts_with("user.") {
+            LinuxNamespaceType::User
+        } else {
+            return Err(format!("sysctl {key:?} is not in a separate kernel namespace"));
+        };
+        if !list.iter().any(|namespace| namespace.typ() == needs) {
+            return Err(format!("sysctl {key:?} is not allowed in the hosts {needs} namespace"));
+        }
+        if name == "kernel.hostname" && facts.spec.hostname().is_some() {
+            return Err("sysctl \"kernel.hostname\" would undo hostname: leave one of them out".into());
+        }
+    }
+    Ok(())
+}
+
+fn paths(facts: &Facts<'_>) -> std::result::Result<(), String> {
+    let masked = facts.linux.masked_paths().iter().flatten().map(|path| ("maskedPaths", path));
+    let readonly = facts.linux.readonly_paths().iter().flatten().map(|path| ("readonlyPaths", path));
+    for (what, path) in masked.chain(readonly) {
+        if !path.starts_with('/') {
+            return Err(format!("{what} entry {path:?} is not absolute"));
+        }
+    }
+    if let Some(propagation) = facts.linux.rootfs_propagation()
+        && !propagation.is_empty()
+        && crate::rootfs::options::propagation_type(propagation).is_none()
+    {
+        return Err(format!("rootfsPropagation {propagation:?} is not one of shared, slave, private, unbindable"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(linux: &str) -> String {
+        let text = format!("{{\"ociVersion\":\"1.0.2\",\"hostname\":\"h\",\"linux\":{linux}}}");
+        validate(&serde_json::from_str(&text).unwrap()).map_or_else(|e| e.to_string(), |()| "ok".into())
+    }
+
+    #[test]
+    fn each_contradiction_has_its_line() {
+        let ns = |extra: &str| format!(r#"{{"namespaces":[{{"type":"mount"}},{{"type":"uts"}}{extra}]"#);
+        assert_eq!(error(&(ns("") + "}")), "ok");
+        assert!(error(r#"{"namespaces":[{"type":"mount"}]}"#).ends_with("without a private UTS namespace"));
+        assert!(error(&(ns(r#",{"type":"uts"}"#) + "}")).ends_with("names a kind twice"));
+        assert!(error(&(ns(r#",{"type":"user"}"#) + "}")).contains("needs linux.uidMappings"));
+        assert!(error(&(ns("") + r#","timeOffsets":{"monotonic":{"secs":1}}}"#)).contains("no time namespace"));
+        assert!(error(&(ns("") + r#","sysctl":{"net.core.somaxconn":"1"}}"#)).contains("hosts net namespace"));
+        assert!(error(&(ns("") + r#","sysctl":{"vm.swappiness":"1"}}"#)).contains("not in a separate"));
+    }
+}

@@ -1,0 +1,316 @@
+//! A container's directory of state: made, locked, read, replaced, removed.
+//!
+//! `ROOT/ID/state.json` (mode 0600) is replaced atomically and small: what `state`, `kill` and `delete` need.
+//! `ROOT/ID/config.json` is the configuration as it was when the container was created.
+//! `ROOT/ID/exec.fifo` exists as long as init waits for `start`.
+//! The directory itself carries the lock (flock(2)), so that there is no lock file to be left behind.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rtc_sys::{CallExt, Errno};
+use rustix::fs::{FileType, FlockOperation, Mode, OFlags};
+use serde::{Deserialize, Serialize};
+
+use crate::cgroup::Placement;
+use crate::error::{Context, Error, Kind, Result};
+use crate::state::Stdio;
+
+const STATE: &str = "state.json";
+const CONFIG: &str = "config.json";
+const FIFO: &str = "exec.fifo";
+/// The version of state.json that this program writes and reads.
+const VERSION: u32 = 1;
+
+/// What is written down of a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Record {
+    version: u32,
+    pub(crate) id: String,
+    pub(crate) oci_version: String,
+    pub(crate) bundle: PathBuf,
+    pub(crate) rootfs: PathBuf,
+    pub(crate) created: String,
+    pub(crate) owner: u32,
+    #[serde(default, skip_serializing_if = "HashMap::is_empty")]
+    pub(crate) annotations: HashMap<String, String>,
+    /// Where its cgroup is; written before the cgroup is made.
+    pub(crate) cgroup: Option<Placement>,
+    /// Whether init is the first of a pid namespace, whose end ends all others.
+    pub(crate) own_pid_namespace: bool,
+    /// The id by which later processes join the session keyring; `None` with `--no-new-keyring`.
+    #[serde(default)]
+    pub(crate) keyring: Option<String>,
+    /// `None` while the container is being created.
+    pub(crate) init: Option<Init>,
+}
+
+/// The container's first process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Init {
+    /// As the host counts.
+    pub(crate) pid: i32,
+    /// Field 22 of /proc/PID/stat, in clock ticks: tells it from a later process with its number.
+    pub(crate) start_time: u64,
+    pub(crate) stdio: [Stdio; 3],
+}
+
+impl Record {
+    /// A record of a container that is being created.
+    pub(crate) fn new(id: &str, bundle: &crate::bundle::Bundle, cgroup: Option<Placement>, own_pid_namespace: bool) -> Self {
+        Self {
+            version: VERSION,
+            id: id.to_owned(),
+            oci_version: bundle.spec.version().clone(),
+            bundle: bundle.dir.clone(),
+            rootfs: bundle.rootfs.clone(),
+            created: crate::state::timestamp(std::time::SystemTime::now()),
+            owner: rustix::process::getuid().as_raw(),
+            annotations: bundle.spec.annotations().clone().unwrap_or_default(),
+            cgroup,
+            own_pid_namespace,
+            keyring: None,
+            init: None,
+        }
+    }
+}
+
+/// A container's directory.
+#[derive(Debug)]
+pub(crate) struct Store {
+    path: PathBuf,
+}
+
+/// The lock of a container's directory, held until dropped.
+#[derive(Debug)]
+pub(crate) struct Lock(#[allow(dead_code, reason = "its being open is the lock")] File);
+
+impl Store {
+    /// The directory at `path`, whether it exists or not.
+    pub(crate) fn at(path: PathBuf) -> Self {
+        Self { path }
+    }
+
+    /// Makes the directory and locks it.
+    ///
+    /// One without state, left by a call that was killed in its first moments, is taken over.
+    pub(crate) fn create(path: PathBuf) -> Result<(Self, Lock)> {
+        let store = Self { path };
+        let exists = || Error::new(Kind::Exists, "container with given ID already exists");
+        match fs::DirBuilder::new().mode(0o700).create(&store.path) {
+            Ok(()) => {}
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(e).call("mkdir", store.path.display()).map_err(Into::into),
+        }
+        let lock = store.try_lock()?.ok_or_else(exists)?;
+        if store.has(STATE) {
+            return Err(exists());
+        }
+        Ok((store, lock))
+    }
+
+    /// Locks it, waiting for another's lock.
+    pub(crate) fn lock(&self) -> Result<Lock> {
+        match self.lock_with(FlockOperation::LockExclusive)? {
+            Some(lock) => Ok(lock),
+            None => Err(missing()),
+        }
+    }
+
+    /// Locks it; `None` when another has it.
+    pub(crate) fn try_lock(&self) -> Result<Option<Lock>> {
+        self.lock_with(FlockOperation::NonBlockingLockExclusive)
+    }
+
+    fn lock_with(&self, operation: FlockOperation) -> Result<Option<Lock>> {
+        let directory = match File::open(&self.path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(missing()),
+            other => other.call("open", self.path.display())?,
+        };
+        match rustix::io::retry_on_intr(|| rustix::fs::flock(&directory, operation)) {
+            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+            other => other.call("flock", self.path.display())?,
+        }
+        // Whoever had the lock may have removed the directory, and another may have made it anew.
+        let (held, named) = (directory.metadata(), fs::metadata(&self.path));
+        match (held, named) {
+            (Ok(held), Ok(named)) if held.ino() == named.ino() && held.dev() == named.dev() => Ok(Some(Lock(directory))),
+            _ => Err(missing()),
+        }
+    }
+
+    /// Reads the record.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] where there is none.
+    pub(crate) fn read(&self) -> Result<Record> {
+        let path = self.path.join(STATE);
+        let bytes = match fs::read(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(missing()),
+            other => other.call("open", path.display())?,
+        };
+        let damaged = |why: String| Error::new(Kind::System, format!("{} is damaged: {why}", path.display()));
+        let record: Record = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
+        if record.version != VERSION {
+            return Err(damaged(format!("version {} is not {VERSION}", record.version)));
+        }
+        Ok(record)
+    }
+
+    /// Replaces the record.
+    pub(crate) fn write(&self, record: &Record) -> Result<()> {
+        let bytes = serde_json::to_vec(record).map_err(|e| Error::new(Kind::System, e.to_string()))?;
+        let (new, path) = (self.path.join("state.json.new"), self.path.join(STATE));
+        write_file(&new, &bytes)?;
+        Ok(fs::rename(&new, &path).call("rename", path.display())?)
+    }
+
+    /// Keeps the configuration.
+    pub(crate) fn write_config(&self, config: &[u8]) -> Result<()> {
+        write_file(&self.path.join(CONFIG), config)
+    }
+
+    /// The configuration that was kept.
+    pub(crate) fn read_config(&self) -> Result<Vec<u8>> {
+        let path = self.path.join(CONFIG);
+        Ok(fs::read(&path).call("open", path.display())?)
+    }
+
+    /// Makes the FIFO and opens it without an end (`O_PATH`), to be reopened by init.
+    pub(crate) fn make_fifo(&self) -> Result<OwnedFd> {
+        let path = self.path.join(FIFO);
+        rustix::fs::mknodat(rustix::fs::CWD, &path, FileType::Fifo, Mode::from(0o622), 0).call("mkfifo", path.display())?;
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(rustix::fs::open(&path, flags, Mode::empty()).call("open", path.display())?)
+    }
+
+    /// Whether init waits for `start`.
+    pub(crate) fn has_fifo(&self) -> bool {
+        self.has(FIFO)
+    }
+
+    /// Opens the reading end, which lets init go on, and removes the FIFO.
+    pub(crate) fn open_fifo(&self) -> Result<OwnedFd> {
+        let path = self.path.join(FIFO);
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fifo = rustix::fs::open(&path, flags, Mode::empty()).call("open", path.display())?;
+        self.remove_file(FIFO)?;
+        Ok(fifo)
+    }
+
+    fn has(&self, name: &str) -> bool {
+        fs::symlink_metadata(self.path.join(name)).is_ok()
+    }
+
+    fn remove_file(&self, name: &str) -> Result<()> {
+        let path = self.path.join(name);
+        match fs::remove_file(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => Ok(other.call("unlink", path.display())?),
+        }
+    }
+
+    /// Removes the directory; the record last, so that an interrupted removal can be done again.
+    pub(crate) fn remove(&self) -> Result<()> {
+        for name in [FIFO, CONFIG, "state.json.new", STATE] {
+            self.remove_file(name)?;
+        }
+        match fs::remove_dir(&self.path).call("rmdir", self.path.display()) {
+            Err(e) if e.errno() == Errno::ENOENT => Ok(()),
+            // Something that isn't ours.
+            Err(e) if e.errno() == Errno::ENOTEMPTY => Ok(fs::remove_dir_all(&self.path).call("rm", self.path.display())?),
+            other => Ok(other?),
+        }
+    }
+
+    /// Removes what a call that was killed in its first moments has left: a directory without a record, locked by nobody.
+    pub(crate) fn remove_leftover(&self) -> Result<()> {
+        if let Some(_lock) = self.try_lock()?
+            && !self.has(STATE)
+        {
+            self.remove()?;
+        }
+        Ok(())
+    }
+}
+
+fn missing() -> Error {
+    Error::new(Kind::NotFound, "container does not exist")
+}
+
+fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
+    let describe = || path.display();
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+        .call("open", describe())?;
+    file.write_all(bytes).call("write", describe()).context(|| "keep the container's state")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Temp(PathBuf);
+    impl Drop for Temp {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+    fn temp(name: &str) -> Temp {
+        Temp(std::env::temp_dir().join(format!("runtime-store-{name}-{}", std::process::id())))
+    }
+
+    fn record() -> Record {
+        serde_json::from_str(
+            r#"{"version":1,"id":"c","ociVersion":"1.2.0","bundle":"/b","rootfs":"/b/r","created":"t","owner":0,
+                "cgroup":null,"ownPidNamespace":true,"init":null}"#,
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn a_record_comes_back_and_goes() {
+        let temp = temp("back");
+        let (store, lock) = Store::create(temp.0.clone()).unwrap();
+        store.write(&record()).unwrap();
+        assert_eq!(store.read().unwrap(), record());
+        assert_eq!(*Store::create(temp.0.clone()).unwrap_err().kind(), Kind::Exists);
+        store.remove().unwrap();
+        drop(lock);
+        assert_eq!(*store.lock().unwrap_err().kind(), Kind::NotFound);
+        assert!(!temp.0.exists());
+    }
+
+    #[test]
+    fn a_directory_without_record_is_taken_over_only_when_nobody_works_on_it() {
+        let temp = temp("left");
+        let (store, lock) = Store::create(temp.0.clone()).unwrap();
+        assert_eq!(*Store::create(temp.0.clone()).unwrap_err().kind(), Kind::Exists);
+        store.remove_leftover().unwrap();
+        assert!(temp.0.exists());
+        drop(lock);
+        let (_, lock) = Store::create(temp.0.clone()).unwrap();
+        drop(lock);
+        store.remove_leftover().unwrap();
+        assert!(!temp.0.exists());
+    }
+
+    #[test]
+    fn a_damaged_record_is_one_line() {
+        let temp = temp("damaged");
+        let (store, _lock) = Store::create(temp.0.clone()).unwrap();
+        fs::write(temp.0.join(STATE), b"{").unwrap();
+        let error = store.read().unwrap_err().to_string();
+        assert!(error.contains("state.json is damaged: EOF") && !error.contains('\n'), "{error}");
+    }
+}

@@ -1,0 +1,232 @@
+//! Attributes of the calling process that rustix and nix don't reach.
+
+use std::ffi::CStr;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use crate::{Errno, Error, Result};
+
+/// Marks all descriptors from `first` to `last` close-on-exec (close_range(2) with `CLOSE_RANGE_CLOEXEC`, Linux 5.11).
+///
+/// # Errors
+/// `EINVAL` on older kernels.
+pub fn cloexec_range(first: u32, last: u32) -> Result<()> {
+    const CLOSE_RANGE_CLOEXEC: u32 = 4;
+    // SAFETY: the call takes plain numbers; descriptors stay open, so nobody loses one.
+    match unsafe { libc::syscall(libc::SYS_close_range, first, last, CLOSE_RANGE_CLOEXEC) } {
+        0 => Ok(()),
+        _ => Err(Error::last("close_range", format_args!("{first}, {last}, CLOEXEC"))),
+    }
+}
+
+/// Sends a signal to the process behind a pidfd (pidfd_send_signal(2), Linux 5.1); 0 only asks whether it could.
+///
+/// # Errors
+/// `ESRCH` when it has ended, `EPERM`, `EINVAL` for a number that is no signal.
+pub fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {
+    let nothing: *const libc::siginfo_t = std::ptr::null();
+    // SAFETY: without siginfo the call takes plain numbers.
+    match unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, nothing, 0) } {
+        0 => Ok(()),
+        _ => Err(Error::last("pidfd_send_signal", format_args!("{}, {signal}", pidfd.as_raw_fd()))),
+    }
+}
+
+/// Whether the number is that of an open descriptor without close-on-exec.
+#[must_use]
+pub fn is_inherited(number: u32) -> bool {
+    // SAFETY: F_GETFD only asks about the number; on one that isn't open it fails.
+    unsafe { libc::fcntl(number as i32, libc::F_GETFD) == 0 }
+}
+
+/// Closes all descriptors from `first` up but those in `keep`, which is sorted on the way (close_range(2), Linux 5.9).
+///
+/// For a process that is about to execute a program: owners of the closed descriptors that still exist must not be used
+/// or dropped any more. That is a rule of I/O safety, not of memory safety, and the caller's to keep.
+///
+/// # Errors
+/// `ENOSYS` on older kernels.
+pub fn close_all_but(first: u32, keep: &mut [i32]) -> Result<()> {
+    keep.sort_unstable();
+    let mut from = first;
+    let close = |from: u32, to: u32| -> Result<()> {
+        if from > to {
+            return Ok(());
+        }
+        // SAFETY: the call takes plain numbers and touches no memory; see above for the descriptors.
+        match unsafe { libc::syscall(libc::SYS_close_range, from, to, 0) } {
+            0 => Ok(()),
+            _ => Err(Error::last("close_range", format_args!("{from}, {to}, 0"))),
+        }
+    };
+    for kept in keep.iter().filter_map(|fd| u32::try_from(*fd).ok()).filter(|fd| *fd >= first) {
+        if kept > from {
+            close(from, kept - 1)?;
+        }
+        from = kept + 1;
+    }
+    close(from, u32::MAX)
+}
+
+/// Gives all signals their default action and unblocks them, as a new program expects.
+///
+/// # Errors
+/// Only `sigprocmask`'s, which has none here.
+pub fn reset_signals() -> Result<()> {
+    for signal in 1..=64 {
+        if signal == libc::SIGKILL || signal == libc::SIGSTOP {
+            continue;
+        }
+        // The C library keeps 32 and 33 for itself and refuses them; they have their default action already.
+        // SAFETY: SIG_DFL is no handler of ours, so no code can run in a signal's context.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    nix::sys::signal::SigSet::empty()
+        .thread_set_mask()
+        .map_err(|errno| Error::new("sigprocmask", "SIG_SETMASK, []", errno))
+}
+
+/// Joins a new session keyring with this name and returns its serial (keyctl(2), `KEYCTL_JOIN_SESSION_KEYRING`).
+///
+/// # Errors
+/// `ENOSYS` where the kernel has no keys, `EDQUOT` when the user has too many.
+pub fn join_session_keyring(name: &CStr) -> Result<i32> {
+    const KEYCTL_JOIN_SESSION_KEYRING: libc::c_int = 1;
+    // SAFETY: `name` is a C string; the kernel only reads it.
+    let serial = unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr()) };
+    if serial < 0 {
+        Err(Error::last("keyctl", format_args!("JOIN_SESSION_KEYRING, {name:?}")))
+    } else {
+        Ok(serial as i32)
+    }
+}
+
+/// Lets the user of a keyring search it: sets the bits `add` in its permissions, as runc does for sessions.
+///
+/// # Errors
+/// See keyctl_setperm(3) and keyctl_describe(3).
+pub fn add_key_permissions(serial: i32, add: u32) -> Result<()> {
+    const KEYCTL_DESCRIBE: libc::c_int = 6;
+    const KEYCTL_SETPERM: libc::c_int = 5;
+    let mut buffer = [0u8; 1024];
+    // SAFETY: the kernel writes at most the given number of bytes into `buffer`.
+    let n = unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_DESCRIBE, serial, buffer.as_mut_ptr(), buffer.len()) };
+    if n < 0 {
+        return Err(Error::last("keyctl", format_args!("DESCRIBE, {serial}")));
+    }
+    let end = usize::try_from(n).unwrap_or(0).min(buffer.len());
+    // "type;uid;gid;permissions in hex;description"
+    let text = String::from_utf8_lossy(&buffer[..end]);
+    let permissions = text.split(';').nth(3).and_then(|field| u32::from_str_radix(field, 16).ok());
+    let Some(permissions) = permissions else {
+        return Err(Error::new("keyctl", format_args!("DESCRIBE, {serial}"), Errno::EINVAL));
+    };
+    // SAFETY: plain numbers.
+    match unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_SETPERM, serial, permissions | add) } {
+        0 => Ok(()),
+        _ => Err(Error::last("keyctl", format_args!("SETPERM, {serial}, {:#x}", permissions | add))),
+    }
+}
+
+/// Sets the execution domain (personality(2)), inherited through execve.
+///
+/// # Errors
+/// `EINVAL`.
+pub fn set_personality(persona: u64) -> Result<()> {
+    // SAFETY: only flags of later calls change; READ_IMPLIES_EXEC and the like take effect at execve.
+    match unsafe { libc::personality(persona) } {
+        -1 => Err(Error::last("personality", format_args!("{persona:#x}"))),
+        _ => Ok(()),
+    }
+}
+
+/// `struct sched_attr` in its first version (Linux 3.14) without its size; see sched_setattr(2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SchedAttr {
+    /// `SCHED_*`.
+    pub policy: u32,
+    /// `SCHED_FLAG_*`.
+    pub flags: u64,
+    /// For SCHED_OTHER and SCHED_BATCH.
+    pub nice: i32,
+    /// For SCHED_FIFO and SCHED_RR.
+    pub priority: u32,
+    /// For SCHED_DEADLINE, nanoseconds.
+    pub runtime: u64,
+    /// For SCHED_DEADLINE, nanoseconds.
+    pub deadline: u64,
+    /// For SCHED_DEADLINE, nanoseconds.
+    pub period: u64,
+}
+
+/// Sets the calling thread's scheduling.
+///
+/// # Errors
+/// See sched_setattr(2): `EPERM`, `EINVAL`, `EBUSY` when a deadline can't be promised.
+pub fn sched_setattr(attr: &SchedAttr) -> Result<()> {
+    /// As the kernel lays it out, 48 bytes.
+    #[repr(C)]
+    struct Sized {
+        size: u32,
+        policy: u32,
+        flags: u64,
+        nice: i32,
+        priority: u32,
+        times: [u64; 3],
+    }
+    let SchedAttr { policy, flags, nice, priority, runtime, deadline, period } = *attr;
+    let size = size_of::<Sized>() as u32;
+    let sized = Sized { size, policy, flags, nice, priority, times: [runtime, deadline, period] };
+    // SAFETY: `sized` is a valid struct sched_attr that says its own size.
+    match unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const sized, 0) } {
+        0 => Ok(()),
+        _ => Err(Error::last("sched_setattr", format_args!("0, {{policy={}, flags={:#x}}}", attr.policy, attr.flags))),
+    }
+}
+
+/// Sets the calling thread's I/O priority (ioprio_set(2)): `class` 0 to 3, `level` 0 to 7.
+///
+/// # Errors
+/// `EPERM` for the real-time class, `EINVAL`.
+pub fn set_io_priority(class: u32, level: u32) -> Result<()> {
+    const IOPRIO_WHO_PROCESS: libc::c_int = 1;
+    // SAFETY: plain numbers.
+    match unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, (class << 13) | level) } {
+        0 => Ok(()),
+        _ => Err(Error::last("ioprio_set", format_args!("PROCESS, 0, class {class}, level {level}"))),
+    }
+}
+
+/// Sets the calling thread's NUMA policy (set_mempolicy(2)); `nodes` has bit N of word N/64 set for node N.
+///
+/// # Errors
+/// `EINVAL` for a mode or node the kernel doesn't have.
+pub fn set_memory_policy(mode: i32, nodes: &[u64]) -> Result<()> {
+    let bits = nodes.len() * 64;
+    let (pointer, max) = if nodes.is_empty() { (std::ptr::null(), 0) } else { (nodes.as_ptr(), bits + 1) };
+    // SAFETY: the kernel reads `max - 1` bits, which are those of `nodes`.
+    match unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, pointer, max) } {
+        0 => Ok(()),
+        _ => Err(Error::last("set_mempolicy", format_args!("{mode:#x}, {nodes:x?}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn close_range_marks_descriptors() {
+        let file = std::fs::File::open("/dev/null").unwrap();
+        let high = rustix::io::fcntl_dupfd_cloexec(&file, 900).unwrap();
+        rustix::io::fcntl_setfd(&high, rustix::io::FdFlags::empty()).unwrap();
+        let fd = high.as_raw_fd() as u32;
+        cloexec_range(fd, fd).unwrap();
+        assert!(rustix::io::fcntl_getfd(&high).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
+    }
+
+    #[test]
+    fn an_impossible_io_priority_is_an_error() {
+        let error = set_io_priority(7, 9).unwrap_err();
+        assert_eq!(error.to_string(), "ioprio_set(PROCESS, 0, class 7, level 9) = EINVAL");
+    }
+}
