@@ -37,7 +37,9 @@ pub(crate) fn open(root: &RootDir, process: &Process) -> Result<Terminal> {
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
     let master = root.open(Path::new("/dev/pts/ptmx"), flags, resolve).map_err(|e| match e.errno() {
-        Errno::ENOENT | Errno::ENXIO => Error::new(Kind::Invalid, "process.terminal needs a devpts mounted at /dev/pts"),
+        Errno::ENOENT | Errno::ENXIO => {
+            Error::new(Kind::Invalid, "process.terminal needs a devpts mounted at /dev/pts")
+        }
         _ => e.into(),
     })?;
     let fs = rustix::fs::fstatfs(&master).call("fstatfs", "/dev/pts/ptmx")?;
@@ -48,7 +50,9 @@ pub(crate) fn open(root: &RootDir, process: &Process) -> Result<Terminal> {
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags).call("ioctl", "TIOCGPTPEER")?;
     let stat = path::stat(&slave)?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::CharacterDevice || rustix::fs::major(stat.st_rdev) != PTS_MAJOR {
+    if FileType::from_raw_mode(stat.st_mode) != FileType::CharacterDevice
+        || rustix::fs::major(stat.st_rdev) != PTS_MAJOR
+    {
         return Err(Error::new(Kind::Invalid, "the terminal's slave is not a pseudoterminal"));
     }
     if let Some(size) = process.console_size() {

@@ -184,7 +184,10 @@ impl Container {
     pub fn kill(&self, signal: i32, all: bool) -> Result<()> {
         let number = signal;
         let everyone = all || (number == Signal::KILL.as_raw() && !self.record.own_pid_namespace);
-        if everyone && number == Signal::KILL.as_raw() && let Some(cgroup) = self.cgroup()? {
+        if everyone
+            && number == Signal::KILL.as_raw()
+            && let Some(cgroup) = self.cgroup()?
+        {
             let populated = cgroup.is_populated()?;
             cgroup.kill()?;
             if populated || all {
@@ -332,7 +335,8 @@ impl Container {
 
     fn need_cgroup(&self) -> Result<Cgroup> {
         self.cgroup()?.ok_or_else(|| {
-            wrong("container has no cgroup").with_hint("it was created with --cgroup-manager disabled, or its cgroup was removed")
+            wrong("container has no cgroup")
+                .with_hint("it was created with --cgroup-manager disabled, or its cgroup was removed")
         })
     }
 

@@ -148,7 +148,8 @@ pub(crate) fn exec(container: &Container, options: &ExecOptions) -> Result<Execu
         log::warn!("ignoring unknown capability {unknown:?}");
     }
     let (ours, theirs) = init::channel()?;
-    let state = oci_state(&container.record, Status::Running, container.record.init.as_ref().map_or(0, |init| init.pid));
+    let state =
+        oci_state(&container.record, Status::Running, container.record.init.as_ref().map_or(0, |init| init.pid));
     let mut joiner = Joiner {
         kinds: kinds_to_join(&linux),
         new_keyring: container.record.keyring.clone(),
@@ -325,7 +326,9 @@ impl Joiner {
 
 fn is_no_place(error: &Error) -> bool {
     use rtc_sys::Errno;
-    error.sys().is_some_and(|e| e.call() == "clone3" && matches!(e.errno(), Errno::EBUSY | Errno::ENODEV | Errno::EOPNOTSUPP))
+    error
+        .sys()
+        .is_some_and(|e| e.call() == "clone3" && matches!(e.errno(), Errno::EBUSY | Errno::ENODEV | Errno::EOPNOTSUPP))
 }
 
 /// A process that is killed unless it is kept.

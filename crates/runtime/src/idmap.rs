@@ -70,9 +70,10 @@ mod tests {
 
     #[test]
     fn a_line_is_inside_outside_count() {
-        let maps: Vec<LinuxIdMapping> =
-            serde_json::from_str(r#"[{"containerID":0,"hostID":100000,"size":65536},{"containerID":65536,"hostID":1,"size":1}]"#)
-                .unwrap();
+        let maps: Vec<LinuxIdMapping> = serde_json::from_str(
+            r#"[{"containerID":0,"hostID":100000,"size":65536},{"containerID":65536,"hostID":1,"size":1}]"#,
+        )
+        .unwrap();
         assert_eq!(lines(&maps), "0 100000 65536\n65536 1 1\n");
     }
 }

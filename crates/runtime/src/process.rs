@@ -49,7 +49,8 @@ fn stat(proc: &Proc, pid: i32) -> Result<Option<Stat>> {
 
 /// Whether the process `pid` that began at `start_time` lives.
 pub(crate) fn life(proc: &Proc, pid: i32, start_time: u64) -> Result<Life> {
-    let alive = stat(proc, pid)?.is_some_and(|stat| stat.start_time == start_time && !matches!(stat.state, b'Z' | b'X'));
+    let alive =
+        stat(proc, pid)?.is_some_and(|stat| stat.start_time == start_time && !matches!(stat.state, b'Z' | b'X'));
     Ok(if alive { Life::Alive } else { Life::Ended })
 }
 
@@ -100,8 +101,9 @@ pub(crate) fn signal_pid(pid: i32, number: i32) -> Result<()> {
 
 /// Waits for the end of the child behind `pidfd` and reaps it: the exit status, or 128 + the signal that ended it.
 pub(crate) fn wait_status(pidfd: &impl AsFd) -> Result<i32> {
-    let status = rustix::io::retry_on_intr(|| rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED))
-        .call("waitid", format_args!("P_PIDFD, {}", pidfd.as_fd().as_raw_fd()))?;
+    let status =
+        rustix::io::retry_on_intr(|| rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED))
+            .call("waitid", format_args!("P_PIDFD, {}", pidfd.as_fd().as_raw_fd()))?;
     let status = status.ok_or_else(|| Error::new(Kind::System, "waitid gave no status"))?;
     let killed = status.terminating_signal().map(|signal| 128 + signal);
     Ok(status.exit_status().or(killed).unwrap_or(255))
@@ -123,7 +125,9 @@ pub(crate) fn wait_for_end(pidfd: &impl AsFd, timeout: Duration) -> Result<()> {
         match rustix::event::poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&left)) {
             Ok(0) => {
                 let message = format!("the process didn't end within {} s of SIGKILL", timeout.as_secs());
-                return Err(Error::new(Kind::System, message).with_hint("it may wait for a device or a dead file server"));
+                return Err(
+                    Error::new(Kind::System, message).with_hint("it may wait for a device or a dead file server")
+                );
             }
             Ok(_) => return Ok(()),
             Err(rustix::io::Errno::INTR) => {}

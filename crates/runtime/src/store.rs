@@ -63,7 +63,12 @@ pub(crate) struct Init {
 
 impl Record {
     /// A record of a container that is being created.
-    pub(crate) fn new(id: &str, bundle: &crate::bundle::Bundle, cgroup: Option<Placement>, own_pid_namespace: bool) -> Self {
+    pub(crate) fn new(
+        id: &str,
+        bundle: &crate::bundle::Bundle,
+        cgroup: Option<Placement>,
+        own_pid_namespace: bool,
+    ) -> Self {
         Self {
             version: VERSION,
             id: id.to_owned(),
@@ -140,7 +145,9 @@ impl Store {
         // Whoever had the lock may have removed the directory, and another may have made it anew.
         let (held, named) = (directory.metadata(), fs::metadata(&self.path));
         match (held, named) {
-            (Ok(held), Ok(named)) if held.ino() == named.ino() && held.dev() == named.dev() => Ok(Some(Lock(directory))),
+            (Ok(held), Ok(named)) if held.ino() == named.ino() && held.dev() == named.dev() => {
+                Ok(Some(Lock(directory)))
+            }
             _ => Err(missing()),
         }
     }
@@ -185,7 +192,8 @@ impl Store {
     /// Makes the FIFO and opens it without an end (`O_PATH`), to be reopened by init.
     pub(crate) fn make_fifo(&self) -> Result<OwnedFd> {
         let path = self.path.join(FIFO);
-        rustix::fs::mknodat(rustix::fs::CWD, &path, FileType::Fifo, Mode::from(0o622), 0).call("mkfifo", path.display())?;
+        rustix::fs::mknodat(rustix::fs::CWD, &path, FileType::Fifo, Mode::from(0o622), 0)
+            .call("mkfifo", path.display())?;
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         Ok(rustix::fs::open(&path, flags, Mode::empty()).call("open", path.display())?)
     }
@@ -224,7 +232,9 @@ impl Store {
         match fs::remove_dir(&self.path).call("rmdir", self.path.display()) {
             Err(e) if e.errno() == Errno::ENOENT => Ok(()),
             // Something that isn't ours.
-            Err(e) if e.errno() == Errno::ENOTEMPTY => Ok(fs::remove_dir_all(&self.path).call("rm", self.path.display())?),
+            Err(e) if e.errno() == Errno::ENOTEMPTY => {
+                Ok(fs::remove_dir_all(&self.path).call("rm", self.path.display())?)
+            }
             other => Ok(other?),
         }
     }

@@ -89,8 +89,8 @@ pub(crate) fn set_scheduling(process: &Process) -> Result<()> {
 }
 
 fn scheduling(scheduler: &Scheduler) -> SchedAttr {
-    use oci_spec::runtime::LinuxSchedulerFlag as F;
     use LinuxSchedulerPolicy as P;
+    use oci_spec::runtime::LinuxSchedulerFlag as F;
     let policy = match scheduler.policy() {
         P::SchedOther => 0,
         P::SchedFifo => 1,

@@ -103,7 +103,9 @@ impl<'a> Talk<'a> {
                     self.channel.go()?;
                 }
                 Word::Console(master) => match &self.side.console_socket {
-                    Some(socket) => console::send(socket.as_fd(), "/dev/ptmx", &master).context(|| "--console-socket")?,
+                    Some(socket) => {
+                        console::send(socket.as_fd(), "/dev/ptmx", &master).context(|| "--console-socket")?
+                    }
                     None => console = Some(master),
                 },
                 Word::Failed(error) => return Err(error),
@@ -170,7 +172,8 @@ pub(crate) fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let new = path.with_file_name(format!(".{name}"));
         let mut options = fs::OpenOptions::new();
-        let mut file = options.write(true).create(true).truncate(true).mode(0o644).open(&new).call("open", new.display())?;
+        let mut file =
+            options.write(true).create(true).truncate(true).mode(0o644).open(&new).call("open", new.display())?;
         file.write_all(pid.to_string().as_bytes()).call("write", new.display())?;
         fs::rename(&new, path).call("rename", path.display())
     };

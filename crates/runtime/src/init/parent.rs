@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use oci_spec::runtime::{Hooks, Process, Spec};
-use rtc_sys::clone::{self, Clone3, Cloned, flags};
 use rtc_sys::CallExt;
+use rtc_sys::clone::{self, Clone3, Cloned, flags};
 
 use super::child::{Child, InitState};
 use super::conversation::{self, Side};
@@ -212,7 +212,9 @@ impl Making {
 
     fn hold(&self, closure: &mut dyn FnMut(&Held) -> std::result::Result<(), crate::options::HoldError>) -> Result<()> {
         let cgroup = match &self.cgroup {
-            Some(cgroup) => Some(Hierarchy::find()?.mountpoint().join(cgroup.path().strip_prefix("/").unwrap_or(cgroup.path()))),
+            Some(cgroup) => {
+                Some(Hierarchy::find()?.mountpoint().join(cgroup.path().strip_prefix("/").unwrap_or(cgroup.path())))
+            }
             None => None,
         };
         let held = Held { pid: self.pid, rootfs: self.record.rootfs.clone(), cgroup };

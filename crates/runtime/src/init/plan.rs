@@ -189,9 +189,10 @@ impl Opener<'_> {
                 }
                 Ok(Some(opened))
             }
-            MountKind::Bind(BindSource::Root(_)) if options.idmap.is_some() || !maps.is_empty() => {
-                Err(Error::new(Kind::Invalid, "an id-mapped mount of a path in the container's own root is not supported"))
-            }
+            MountKind::Bind(BindSource::Root(_)) if options.idmap.is_some() || !maps.is_empty() => Err(Error::new(
+                Kind::Invalid,
+                "an id-mapped mount of a path in the container's own root is not supported",
+            )),
             MountKind::Cgroup if !self.namespaces.has(flags::NEWCGROUP) => match self.cgroup {
                 Some(cgroup) => Ok(Some(tree::clone_fd(cgroup.dirfd(), Bind::One)?)),
                 None => Ok(None),

@@ -80,8 +80,14 @@ mod tests {
     #[test]
     fn messages_are_those_that_engines_match() {
         let env = ["PATH=/nowhere:/bin".to_owned()];
-        assert_eq!(find("nosuch", &env).unwrap_err().to_string(), "exec: \"nosuch\": executable file not found in $PATH");
-        assert_eq!(find("/no/such", &env).unwrap_err().to_string(), "exec: \"/no/such\": stat /no/such: no such file or directory");
+        assert_eq!(
+            find("nosuch", &env).unwrap_err().to_string(),
+            "exec: \"nosuch\": executable file not found in $PATH"
+        );
+        assert_eq!(
+            find("/no/such", &env).unwrap_err().to_string(),
+            "exec: \"/no/such\": stat /no/such: no such file or directory"
+        );
         assert_eq!(find("/etc", &env).unwrap_err().to_string(), "exec: \"/etc\": is a directory");
         assert_eq!(find("/etc/passwd", &env).unwrap_err().to_string(), "exec: \"/etc/passwd\": permission denied");
         assert_eq!(find("sh", &env).unwrap(), "/bin/sh");

@@ -196,7 +196,10 @@ mod tests {
         let (parent, child) = channel().unwrap();
         child.fail(&Error::new(Kind::Exec, "exec: \"x\": no").context("a").with_hint("try y"));
         let Word::Failed(error) = parent.receive().unwrap() else { panic!("not an error") };
-        assert_eq!((*error.kind(), error.to_string(), error.hint()), (Kind::Exec, "a: exec: \"x\": no".into(), Some("try y")));
+        assert_eq!(
+            (*error.kind(), error.to_string(), error.hint()),
+            (Kind::Exec, "a: exec: \"x\": no".into(), Some("try y"))
+        );
     }
 
     #[test]

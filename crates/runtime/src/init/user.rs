@@ -28,12 +28,8 @@ pub(crate) fn become_user(user: &User) -> Result<()> {
         Err(e) if e.errno() == Errno::EPERM && groups.is_empty() => {}
         other => other.context(|| "process.user.additionalGids")?,
     }
-    set_thread_res_gid(gid, gid, gid)
-        .call("setresgid", user.gid())
-        .context(|| "process.user.gid")?;
-    set_thread_res_uid(uid, uid, uid)
-        .call("setresuid", user.uid())
-        .context(|| "process.user.uid")?;
+    set_thread_res_gid(gid, gid, gid).call("setresgid", user.gid()).context(|| "process.user.gid")?;
+    set_thread_res_uid(uid, uid, uid).call("setresuid", user.uid()).context(|| "process.user.uid")?;
     set_keep_capabilities(false).call("prctl", "SET_KEEPCAPS, 0")?;
     Ok(())
 }

@@ -68,7 +68,8 @@ fn attributes(stat: &rustix::fs::Stat, to: BorrowedFd<'_>) -> Result<()> {
     let to = rustix::fs::openat(to, ".", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
         .or_else(|_| rustix::io::fcntl_dupfd_cloexec(to, 0))
         .call("openat", ".")?;
-    rustix::fs::fchmod(&to, Mode::from_raw_mode(stat.st_mode & 0o7777)).call("fchmod", format_args!("{:o}", stat.st_mode))?;
+    rustix::fs::fchmod(&to, Mode::from_raw_mode(stat.st_mode & 0o7777))
+        .call("fchmod", format_args!("{:o}", stat.st_mode))?;
     let time = |sec: i64, nsec: u64| rustix::fs::Timespec { tv_sec: sec, tv_nsec: nsec as i64 };
     let times = Timestamps {
         last_access: time(stat.st_atime, stat.st_atime_nsec),

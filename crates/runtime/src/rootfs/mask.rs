@@ -36,11 +36,7 @@ struct Masks {
 impl Masks {
     fn hide(&mut self, root: &RootDir, path: &Path) -> Result<()> {
         let Some(target) = resolve(root, path)? else { return Ok(()) };
-        if path::is_directory(&target)? {
-            self.hide_directory(&target)
-        } else {
-            self.hide_file(root, &target)
-        }
+        if path::is_directory(&target)? { self.hide_directory(&target) } else { self.hide_file(root, &target) }
     }
 
     fn hide_directory(&mut self, target: &OwnedFd) -> Result<()> {

@@ -111,8 +111,25 @@ const PROPAGATION: &[(&str, u64)] = &[
 ];
 
 /// Options that mean a state the kernel is in anyway, or that mount(8) keeps to itself.
-const NO_EFFECT: &[&str] = &["defaults", "async", "atime", "norelatime", "nostrictatime", "loud", "silent", "nomand",
-    "nolazytime", "noiversion", "iversion", "remount", "auto", "noauto", "user", "nouser", "_netdev"];
+const NO_EFFECT: &[&str] = &[
+    "defaults",
+    "async",
+    "atime",
+    "norelatime",
+    "nostrictatime",
+    "loud",
+    "silent",
+    "nomand",
+    "nolazytime",
+    "noiversion",
+    "iversion",
+    "remount",
+    "auto",
+    "noauto",
+    "user",
+    "nouser",
+    "_netdev",
+];
 
 /// Flags of mount(2) that are options of the file system in the newer calls.
 const SUPERBLOCK: &[&str] = &["sync", "dirsync", "lazytime", "mand"];

@@ -78,10 +78,8 @@ fn clone_flags(how: Bind) -> OpenTreeFlags {
 /// Mounts a detached mount (or moves an attached one) onto what `target` refers to.
 pub(crate) fn attach(tree: impl AsFd, target: impl AsFd) -> rtc_sys::Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    rustix::mount::move_mount(&tree, "", &target, "", flags).call(
-        "move_mount",
-        format_args!("{}, {}", tree.as_fd().as_raw_fd(), target.as_fd().as_raw_fd()),
-    )
+    rustix::mount::move_mount(&tree, "", &target, "", flags)
+        .call("move_mount", format_args!("{}, {}", tree.as_fd().as_raw_fd(), target.as_fd().as_raw_fd()))
 }
 
 /// Changes the attributes of a mount.

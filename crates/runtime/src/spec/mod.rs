@@ -28,10 +28,7 @@ pub fn parse_process(bytes: &[u8]) -> Result<Process> {
     parse_with(bytes, tolerant::prune_process).map_err(|e| e.context("process.json"))
 }
 
-fn parse_with<T: DeserializeOwned>(
-    bytes: &[u8],
-    prune: fn(&mut serde_json::Value, &mut Vec<String>),
-) -> Result<T> {
+fn parse_with<T: DeserializeOwned>(bytes: &[u8], prune: fn(&mut serde_json::Value, &mut Vec<String>)) -> Result<T> {
     let first = match serde_json::from_slice(bytes) {
         Ok(parsed) => return Ok(parsed),
         Err(e) => e,
@@ -75,8 +72,10 @@ mod tests {
         assert_eq!(error, "config.json: invalid type: integer `1`, expected a string at line 1 column 16");
         let error = parse(b"{").unwrap_err().to_string();
         assert_eq!(error, "config.json: EOF while parsing an object at line 1 column 1");
-        let error = parse(br#"{"ociVersion":"1","process":{"user":{"uid":0,"gid":0},"cwd":"/",
-            "rlimits":[{"type":"RLIMIT_BOGUS","hard":1,"soft":1}]}}"#);
+        let error = parse(
+            br#"{"ociVersion":"1","process":{"user":{"uid":0,"gid":0},"cwd":"/",
+            "rlimits":[{"type":"RLIMIT_BOGUS","hard":1,"soft":1}]}}"#,
+        );
         assert!(error.unwrap_err().to_string().contains("unknown variant `RLIMIT_BOGUS`"));
     }
 }

@@ -54,7 +54,12 @@ pub(crate) fn validate_process(process: &Process) -> Result<()> {
             return invalid(format!("process.rlimits names {:?} twice", limit.typ()));
         }
         if limit.soft() > limit.hard() {
-            return invalid(format!("process.rlimits: {:?} has soft {} above hard {}", limit.typ(), limit.soft(), limit.hard()));
+            return invalid(format!(
+                "process.rlimits: {:?} has soft {} above hard {}",
+                limit.typ(),
+                limit.soft(),
+                limit.hard()
+            ));
         }
     }
     Ok(())
