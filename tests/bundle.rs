@@ -77,6 +77,17 @@ impl Bundle {
         self
     }
 
+    /// Puts a symbolic link into the root folder.
+    ///
+    /// # Panics
+    /// Where it can't be made.
+    #[must_use]
+    pub fn link(self, target: &str, name: &str) -> Self {
+        let inside = self.rootfs().join(name.trim_start_matches('/'));
+        symlink(target, &inside).unwrap_or_else(|e| panic!("link {}: {e}", inside.display()));
+        self
+    }
+
     /// Changes the configuration at will.
     #[must_use]
     pub fn with(mut self, change: impl FnOnce(&mut Value)) -> Self {

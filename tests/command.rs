@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 /// How long one command of the runtime may take; far more than any needs, so that only a hang meets it.
@@ -28,15 +29,24 @@ pub struct Output {
     pub stderr: String,
 }
 
+/// The binary that [`choose`] names.
+static CHOSEN: OnceLock<PathBuf> = OnceLock::new();
+
+/// Sets the binary under test for this process, before its first use; `RTC` still goes before it.
+pub fn choose(binary: PathBuf) {
+    CHOSEN.get_or_init(|| binary);
+}
+
 impl Runtime {
-    /// The binary that `RTC` names, or the newest build of the workspace, keeping states under `root`.
+    /// The binary that `RTC` names, or the chosen one, or the newest build of the workspace,
+    /// keeping states under `root`.
     ///
     /// # Panics
     /// Where there is no such binary.
     pub fn new(root: PathBuf) -> Self {
         let words = match std::env::var("RTC") {
             Ok(line) => line.split_whitespace().map(str::to_owned).collect(),
-            Err(_) => vec![workspace_build().to_string_lossy().into_owned()],
+            Err(_) => vec![CHOSEN.get_or_init(workspace_build).to_string_lossy().into_owned()],
         };
         Self { words, root }
     }

@@ -10,7 +10,7 @@ use std::cell::Cell;
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A container that is deleted when this goes out of scope.
 #[derive(Debug)]
@@ -27,12 +27,20 @@ pub struct Container {
 
 /// The folder of a checkpoint.
 #[derive(Debug)]
-pub struct Image(PathBuf);
+pub struct Image {
+    path: PathBuf,
+    took: Duration,
+}
 
 impl Image {
     /// Where it is.
     pub fn path(&self) -> &Path {
-        &self.0
+        &self.path
+    }
+
+    /// How long the command took that made it.
+    pub fn took(&self) -> Duration {
+        self.took
     }
 }
 
@@ -73,11 +81,20 @@ impl Container {
     /// Where it can't be run.
     #[track_caller]
     pub fn shell(name: &str, describe: impl FnOnce(Bundle) -> Bundle) -> (Self, Session) {
+        Self::shell_in(name, |folder| describe(Bundle::host(folder)))
+    }
+
+    /// The same in a bundle that brings its own shell.
+    ///
+    /// # Panics
+    /// Where it can't be run.
+    #[track_caller]
+    pub fn shell_in(name: &str, describe: impl FnOnce(PathBuf) -> Bundle) -> (Self, Session) {
         let mut session = None;
         let container = Self::run(name, |folder| {
             let talk = session.insert(Session::new(&folder.with_file_name("ctl"), "sh"));
             let script = format!("exec sh {}", talk.redirections());
-            describe(Bundle::host(folder)).args(&["sh", "-c", &script])
+            describe(folder).args(&["sh", "-c", &script])
         });
         let session = session.expect("run calls its closure");
         session.wait_for_reader(&container.init);
@@ -167,7 +184,9 @@ impl Container {
         if after == After::Running {
             args.push("--leave-running");
         }
+        let start = Instant::now();
         self.command(&args).ok("checkpoint");
+        let took = start.elapsed();
         match after {
             After::Gone => self.assert_gone(),
             After::Running => {
@@ -175,7 +194,7 @@ impl Container {
                 assert!(!watch::ended(&self.init, Duration::ZERO), "the first process ended");
             }
         }
-        Image(image)
+        Image { path: image, took }
     }
 
     #[track_caller]
@@ -190,20 +209,24 @@ impl Container {
     }
 
     /// Brings the container back from an image, under the same name and from the same bundle.
+    /// Returns how long the command took.
     ///
     /// # Panics
     /// Where it can't be restored, or does not run afterwards.
     #[track_caller]
-    pub fn restore(&mut self, image: &Image) {
+    pub fn restore(&mut self, image: &Image) -> Duration {
         let pid_file = self.scratch.path().join("pid");
         let _ = fs::remove_file(&pid_file);
         let work = self.scratch.folder("work");
         let mut args = vec!["restore", "--detach", "--bundle", text(&self.bundle), "--pid-file", text(&pid_file)];
         args.extend(["--image-path", text(image.path()), "--work-path", text(&work)]);
         args.extend(["--tcp-established", "--file-locks", &self.id]);
+        let start = Instant::now();
         self.runtime.run_detached(&self.scratch.path().join("console"), args).ok("restore");
+        let took = start.elapsed();
         (self.pid, self.init) = held(&pid_file);
         assert_eq!(self.status().as_deref(), Some("running"), "after restore");
+        took
     }
 
     /// Ends the container and removes it.

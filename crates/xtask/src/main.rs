@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod demo;
 mod packages;
 mod shell;
 mod suite;
@@ -16,6 +17,8 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
+  demo          rtc's main job: a service with clients is saved, gone, and comes back
+  demo redis    the same with Debian's redis-server
   test          every check: structure, format, lints, documentation, unit tests, real programs, engines in a VM
   test fast     the same without the VM
   test vm       the VM alone
@@ -37,8 +40,14 @@ fn main() -> ExitCode {
 
 /// Runs one command and says whether all went well.
 fn run(args: &[&str]) -> Result<bool> {
+    if args == ["service"] {
+        // What the demo runs in its container, where there is no workspace.
+        return demo::service::serve().map(|()| true);
+    }
     std::env::set_current_dir(shell::workspace())?;
     match args {
+        ["demo"] => demo::run(&demo::KEY_VALUE),
+        ["demo", "redis"] => demo::run(&demo::REDIS),
         ["test"] => suite::run(|_| true),
         ["test", "fast"] => suite::run(|step| step.tier == suite::Tier::Host),
         ["test", "vm"] => suite::run(|step| step.tier == suite::Tier::Vm),

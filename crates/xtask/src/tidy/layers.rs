@@ -14,7 +14,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("rtc-zoo", &["rtc-tests"]),
     ("rtc-vm", &["rtc-vm-agent"]),
     ("rtc-vm-agent", &[]),
-    ("xtask", &[]),
+    ("xtask", &["rtc-tests"]),
 ];
 
 pub(super) fn check(tree: &Tree, findings: &mut Vec<Finding>) {
