@@ -107,6 +107,8 @@ macro_rules! kinds {
 kinds! {
     /// Given from outside.
     External(resource::external::ExternalFile),
+    /// An end of a pipe.
+    Pipe(resource::pipe::PipeEnd),
     /// Event counter.
     Eventfd(resource::eventfd::Eventfd),
     /// Timer.

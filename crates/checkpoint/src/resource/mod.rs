@@ -2,6 +2,8 @@
 
 pub mod eventfd;
 pub mod external;
+pub mod pipe;
+pub mod pipe_buffer;
 pub mod signalfd;
 pub mod timer;
 pub mod timerfd;

@@ -1,6 +1,6 @@
 //! eventfd, timerfd, signalfd.
 
-use crate::holder::{FIRST, copy, fdinfo};
+use crate::holder::{FIRST, alone, copy, fdinfo};
 use rtc_checkpoint::procfs::fdinfo as parse;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::time::{Itimerspec, TimerfdTimerFlags, Timespec, timerfd_gettime, timerfd_settime};
@@ -14,6 +14,7 @@ fn read(fd: &OwnedFd) -> u64 {
 
 #[test]
 fn eventfds_keep_counter_kind_and_flags() {
+    let _alone = alone();
     let counter = eventfd(41, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC).unwrap();
     let semaphore = eventfd(3, EventfdFlags::SEMAPHORE | EventfdFlags::CLOEXEC).unwrap();
     let full = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap();
@@ -29,6 +30,7 @@ fn eventfds_keep_counter_kind_and_flags() {
 
 #[test]
 fn signalfds_keep_their_mask() {
+    let _alone = alone();
     let fd = rtc_sys::events::signalfd(0x8000_0000_0000_0206).unwrap();
     let new = copy(vec![fd]);
     assert_eq!(parse::signalfd(&fdinfo(new.get(FIRST))).unwrap(), 0x8000_0000_0000_0206);
@@ -43,6 +45,7 @@ fn timer(clock: i32, flags: TimerfdTimerFlags, value: (i64, i64), interval: (i64
 
 #[test]
 fn timers_go_on_with_the_time_that_was_left() {
+    let _alone = alone();
     let none = TimerfdTimerFlags::empty();
     let relative = timer(libc::CLOCK_MONOTONIC, none, (5000, 0), (7, 8));
     let unarmed = timer(libc::CLOCK_BOOTTIME, none, (0, 0), (0, 0));
@@ -57,6 +60,7 @@ fn timers_go_on_with_the_time_that_was_left() {
 
 #[test]
 fn a_time_of_day_stays_that_time_of_day() {
+    let _alone = alone();
     let then = rustix::time::clock_gettime(rustix::time::ClockId::Realtime).tv_sec + 9000;
     let flags = TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET;
     let new = copy(vec![timer(libc::CLOCK_REALTIME, flags, (then, 0), (0, 0))]);
@@ -71,6 +75,7 @@ fn a_time_of_day_stays_that_time_of_day() {
 
 #[test]
 fn an_expired_periodic_timer_that_nobody_read_goes_on() {
+    let _alone = alone();
     let fd = timer(libc::CLOCK_MONOTONIC, TimerfdTimerFlags::empty(), (0, 1), (3600, 0));
     // Wait for it: then the kernel shows no time left in fdinfo, and no timer is running.
     rustix::event::poll(&mut [rustix::event::PollFd::new(&fd, rustix::event::PollFlags::IN)], None).unwrap();

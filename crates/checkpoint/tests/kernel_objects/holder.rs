@@ -2,7 +2,7 @@
 
 use rtc_checkpoint::files::dump::FileDumper;
 use rtc_checkpoint::files::inside::own_thread;
-use rtc_checkpoint::files::kind::{FileKind, Files};
+use rtc_checkpoint::files::kind::Files;
 use rtc_checkpoint::files::restore::OpenFiles;
 use rtc_checkpoint::files::{Blocker, Descriptor, DumpEnv, External, FileId, FileOptions, RestoreEnv};
 use rtc_checkpoint::image::blob::{Reader, Writer};
@@ -12,9 +12,16 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The first number that a holder's descriptors have; those of the test are below.
 pub(crate) const FIRST: i32 = 500;
+
+/// Keeps the tests apart: between fork and exec, a child of one test has copies of another's descriptors.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A process that holds what it was given and does nothing. It ends when its standard input does, so with the test.
 pub(crate) struct Holder {
@@ -90,9 +97,6 @@ impl ImageDir {
         std::fs::create_dir(&path).unwrap();
         Self(path)
     }
-    pub(crate) fn path(&self) -> &std::path::Path {
-        &self.0
-    }
     pub(crate) fn fd(&self) -> OwnedFd {
         std::fs::File::open(&self.0).unwrap().into()
     }
@@ -113,16 +117,6 @@ pub(crate) struct Image {
 }
 
 impl Image {
-    /// The description under the number `fd` in the first table.
-    pub(crate) fn file(&self, fd: i32) -> FileId {
-        self.tables[0].iter().find(|d| d.fd.0 == fd).expect("the holder has it").file
-    }
-
-    /// What that description is.
-    pub(crate) fn kind(&self, fd: i32) -> &FileKind {
-        &self.files.files[self.file(fd).index()].file
-    }
-
     /// Makes all files anew.
     pub(crate) fn restore(&self) -> Restored {
         self.restore_with(&BTreeMap::new())

@@ -4,3 +4,4 @@
 
 mod counters;
 mod holder;
+mod pipes;
