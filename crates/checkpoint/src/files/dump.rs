@@ -5,7 +5,7 @@
 
 use super::dumping::Dump;
 use super::kind::{FileKind, Files, OpenFile, Owner};
-use super::{Descriptor, DumpEnv, FileId, Held, Probe};
+use super::{Descriptor, DumpEnv, FileId, Found, Held, Probe};
 use crate::error::{Context as _, Result};
 use crate::{Error, Kind};
 use rustix::fs::OFlags;
@@ -67,7 +67,7 @@ impl<'a> FileDumper<'a> {
     /// # Errors
     /// As [`FileDumper::add_table`].
     pub fn add_descriptor_of_ours(&mut self, fd: OwnedFd, pid: i32, place: &str) -> Result<FileId> {
-        let id = self.cx.add_ours(fd, pid, place.to_owned())?;
+        let id = self.cx.add_ours(fd, pid, Found::Queue, place.to_owned())?;
         self.describe_pending()?;
         Ok(id)
     }
@@ -81,7 +81,7 @@ impl<'a> FileDumper<'a> {
     pub fn add_mapped(&mut self, pid: i32, start: u64, end: u64, shared_and_writable: bool) -> Result<FileId> {
         let flags = if shared_and_writable { OFlags::RDWR } else { OFlags::RDONLY };
         let place = format!("mapping {start:x}-{end:x}");
-        self.add_opened(pid, &format!("map_files/{start:x}-{end:x}"), flags, place)
+        self.add_opened(pid, &format!("map_files/{start:x}-{end:x}"), flags, Found::Mapping, place)
     }
 
     /// Adds what a link of /proc/PID points to.
@@ -90,10 +90,10 @@ impl<'a> FileDumper<'a> {
     /// As [`FileDumper::add_table`].
     pub fn add_link(&mut self, pid: i32, link: Link) -> Result<FileId> {
         let flags = if link == Link::Exe { OFlags::RDONLY } else { OFlags::PATH | OFlags::DIRECTORY };
-        self.add_opened(pid, link.name(), flags, link.name().to_owned())
+        self.add_opened(pid, link.name(), flags, Found::Link, link.name().to_owned())
     }
 
-    fn add_opened(&mut self, pid: i32, name: &str, flags: OFlags, place: String) -> Result<FileId> {
+    fn add_opened(&mut self, pid: i32, name: &str, flags: OFlags, found: Found, place: String) -> Result<FileId> {
         let files = self.cx.task_files(pid)?;
         let (stat, link) = (files.stat(name)?, files.link(name)?);
         let key = (stat.st_dev, stat.st_ino, link, flags.bits());
@@ -103,7 +103,8 @@ impl<'a> FileDumper<'a> {
         // Opening a device can do things; only its identity is needed to say that it can't be saved.
         let regular = matches!(stat.st_mode & libc::S_IFMT, libc::S_IFREG | libc::S_IFDIR);
         let fd = files.open(name, if regular { flags } else { OFlags::PATH })?;
-        let id = self.add_descriptor_of_ours(fd, pid, &place)?;
+        let id = self.cx.add_ours(fd, pid, found, place)?;
+        self.describe_pending()?;
         self.opened.insert(key, id);
         Ok(id)
     }
@@ -181,4 +182,93 @@ fn owner(probe: &Probe<'_>, cx: &mut Dump<'_>) -> Result<Option<Owner>> {
         return Ok(None);
     };
     Ok(Some(Owner { kind: owner.kind, pid, uids: fdio::get_owner_uids(probe.fd)?, signal }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::External;
+    use super::super::kind::FileKind;
+    use super::super::testing::{How, Shell, TempDir, dump_with, us};
+    use super::*;
+    use crate::program::TargetFd;
+    use std::os::fd::AsFd as _;
+
+    /// Stops a task and waits until it is stopped.
+    fn stop(pid: i32) {
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGSTOP).unwrap();
+        while !std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap().contains(") T ") {
+            std::thread::yield_now();
+        }
+    }
+
+    fn table_of(shell: &Shell, dumper: &mut FileDumper<'_>) -> Vec<Descriptor> {
+        dumper.add_table(shell.pid(), shell.pidfd()).unwrap()
+    }
+
+    /// Standard input, output and error of a shell, as files from outside.
+    fn stdio(pid: i32) -> How {
+        use std::os::unix::fs::MetadataExt as _;
+        let external = |n| {
+            let path = format!("/proc/{pid}/fd/{n}");
+            let meta = std::fs::metadata(&path).unwrap();
+            let link = std::fs::read_link(&path).unwrap().to_str().unwrap().to_owned();
+            External { name: format!("stdio:{n}"), link, dev: meta.dev(), ino: meta.ino() }
+        };
+        How { externals: (0..3).map(external).collect(), ..How::default() }
+    }
+
+    #[test]
+    fn tables_share_descriptions_across_tasks() {
+        let dir = TempDir::new();
+        let path = dir.path().join("f");
+        let file = std::fs::File::create(&path).unwrap();
+        let inherit = format!("exec 5<>{} 6>&5 7<>{0}", path.display());
+        // The child ends with the shell's standard input, as the shell does.
+        let shell = Shell::new(&format!("{inherit}; exec 3<&0; (read y <&3) & echo $! > {}", path.display()));
+        let child: i32 = std::fs::read_to_string(&path).unwrap().trim().parse().unwrap();
+        stop(child);
+        let dumped = dump_with(shell.pid(), &stdio(shell.pid()), |dumper| {
+            let parent = table_of(&shell, dumper);
+            (parent, dumper.add_table(child, rtc_sys::pidfd::open(child).unwrap()).unwrap())
+        });
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(child), nix::sys::signal::Signal::SIGKILL).unwrap();
+        let (parent, child) = &dumped.added;
+        let id = |table: &[Descriptor], n| table.iter().find(|d| d.fd == TargetFd(n)).map(|d| d.file);
+        assert_eq!(id(parent, 5), id(parent, 6));
+        assert_ne!(id(parent, 5), id(parent, 7));
+        assert_eq!([id(parent, 5), id(parent, 7)], [id(child, 5), id(child, 7)]);
+        assert!(id(parent, 5).is_some());
+        let files = dumped.files.unwrap().files;
+        assert!(matches!(&files[id(parent, 0).unwrap().index()].file, FileKind::External(e) if e.name == "stdio:0"));
+        drop(file);
+    }
+
+    #[test]
+    fn everything_that_cant_be_saved_is_named_at_once() {
+        let shell = Shell::new("exec 5</dev/kmsg 6</dev/cpu_dma_latency");
+        let dumped = dump_with(shell.pid(), &stdio(shell.pid()), |dumper| table_of(&shell, dumper).len());
+        let error = dumped.files.unwrap_err();
+        assert_eq!(*error.kind(), Kind::Unsupported);
+        let lines: Vec<_> = dumped.blockers.iter().map(ToString::to_string).collect();
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        let start = format!("pid {}: fd 5 (/dev/kmsg): the device 1:11 ", shell.pid());
+        assert!(lines[0].starts_with(&start), "{lines:?}");
+    }
+
+    #[test]
+    fn owners_of_signals_are_kept_with_their_user() {
+        use rtc_sys::fdio;
+        let dir = TempDir::new();
+        let file = std::fs::File::create(dir.path().join("f")).unwrap();
+        let owner = fdio::Owner { kind: 1, pid: us() };
+        fdio::as_user(7, 8, || fdio::set_owner(file.as_fd(), owner)).unwrap();
+        fdio::set_signal(file.as_fd(), 35).unwrap();
+        let dumped = dump_with(us(), &How::default(), |dumper| {
+            dumper.add_descriptor_of_ours(file.try_clone().unwrap().into(), us(), "test").unwrap()
+        });
+        let restored = dumped.restore().copy(dumped.added);
+        assert_eq!(fdio::get_owner(restored.as_fd()).unwrap(), owner);
+        assert_eq!(fdio::get_owner_uids(restored.as_fd()).unwrap(), (7, 8));
+        assert_eq!(fdio::get_signal(restored.as_fd()).unwrap(), 35);
+    }
 }

@@ -2,7 +2,8 @@
 
 use super::identity::{Handle, Identities, Key};
 use super::tasks::{self, TaskFiles};
-use super::{Blocker, Descriptor, DumpEnv, External, FileId, FileOptions, Held, Probe, Table};
+use super::view::View;
+use super::{Blocker, Descriptor, DumpEnv, External, FileId, FileOptions, Found, Held, Probe, Table};
 use crate::error::{Context as _, Result};
 use crate::image::blob::Writer;
 use crate::program::TargetFd;
@@ -33,7 +34,7 @@ pub(super) enum Source {
     /// In a task's table, given by its position in `Dump::tasks`.
     Task { task: usize, fd: i32 },
     /// In ours; found in a queue, a mapping or a link of the task `pid`.
-    Ours { fd: OwnedFd, pid: i32, place: String },
+    Ours { fd: OwnedFd, pid: i32, found: Found, place: String },
 }
 
 /// The state of a dump of files, as the resources' modules see it.
@@ -55,13 +56,21 @@ pub struct Dump<'a> {
     /// How many pid namespaces lie around the container's.
     pid_level: usize,
     pub(super) held: Vec<Box<dyn Held>>,
+    view: View,
+    /// /proc/self/fd
+    own_fds: OwnedFd,
 }
 
 impl<'a> Dump<'a> {
     pub(super) fn new(env: DumpEnv<'a>) -> Result<Self> {
         let proc = rustix::fs::open("/proc", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .call("open", "/proc, O_DIRECTORY")?;
-        let mut dump = Self {
+        let init = TaskFiles::new(&proc, env.init)?;
+        let root = init.open("root", OFlags::PATH | OFlags::DIRECTORY)?;
+        let view = View::new(root, crate::procfs::mountinfo::parse(&init.read("mountinfo")?)?);
+        let status = crate::procfs::status::parse(&init.read("status")?)?;
+        let own_fds = tasks::open_dir(&proc, "self/fd")?;
+        Ok(Self {
             env,
             proc,
             tasks: Vec::new(),
@@ -72,11 +81,11 @@ impl<'a> Dump<'a> {
             pending: VecDeque::new(),
             holders: HashMap::new(),
             container_pids: HashMap::new(),
-            pid_level: 0,
+            pid_level: status.ns_tid.len() - 1,
+            view,
+            own_fds,
             held: Vec::new(),
-        };
-        dump.pid_level = dump.pids(dump.env.init)?.len() - 1;
-        Ok(dump)
+        })
     }
 
     /// What the caller allows.
@@ -167,7 +176,7 @@ impl<'a> Dump<'a> {
         }
     }
 
-    /// The container's count of a task's pid; none for a task outside of it or gone.
+    /// The container's count of a task's pid or a thread's tid; none for a task outside of it or gone.
     pub fn container_pid(&mut self, pid: i32) -> Option<i32> {
         if let Some(known) = self.container_pids.get(&pid) {
             return Some(*known);
@@ -177,7 +186,22 @@ impl<'a> Dump<'a> {
         Some(inner)
     }
 
-    /// Opens a file of /proc of the host's namespaces: `net/unix`, `812/fdinfo/3`.
+    /// The container's mounts and paths.
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// A new description of the file that `fd` is, with other flags: its position is its own.
+    ///
+    /// # Errors
+    /// The errno of open(2).
+    pub fn reopen(&self, fd: BorrowedFd<'_>, flags: OFlags) -> Result<OwnedFd> {
+        let flags = flags | OFlags::CLOEXEC | OFlags::NOCTTY;
+        let reopened = rustix::fs::openat(&self.own_fds, fd.as_raw_fd().to_string(), flags, Mode::empty());
+        Ok(reopened.call("open", format_args!("/proc/self/fd/N, {flags:?}"))?)
+    }
+
+    /// Reads a file of /proc of the host's namespaces: `net/unix`, `812/fdinfo/3`.
     ///
     /// # Errors
     /// When it can't be read.
@@ -195,17 +219,17 @@ impl<'a> Dump<'a> {
             Some(Source::Ours { pid, .. }) => *pid,
             _ => by.pid,
         };
-        self.add_ours(fd, pid, found_in.to_owned())
+        self.add_ours(fd, pid, Found::Queue, found_in.to_owned())
     }
 
     /// As [`Dump::describe`], for a descriptor found at `place` of the task `pid`.
-    pub(super) fn add_ours(&mut self, fd: OwnedFd, pid: i32, place: String) -> Result<FileId> {
+    pub(super) fn add_ours(&mut self, fd: OwnedFd, pid: i32, found: Found, place: String) -> Result<FileId> {
         let handle = (std::process::id() as i32, fd.as_raw_fd());
         let key = key_of(fd.as_fd())?;
         let new = self.next_id()?;
         let id = self.identities.find_or_add(key, handle, new)?;
         if id == new {
-            self.sources.push(Source::Ours { fd, pid, place });
+            self.sources.push(Source::Ours { fd, pid, found, place });
             self.pending.push_back(id);
         }
         Ok(id)
@@ -232,7 +256,9 @@ impl<'a> Dump<'a> {
     fn add_entry(&mut self, task: usize, fd: i32) -> Result<Descriptor> {
         let files = &self.tasks[task];
         let ours = files.get(fd)?;
-        let cloexec = flags_of(&files.read(&format!("fdinfo/{fd}"))?)? & libc::O_CLOEXEC != 0;
+        // Unlike F_GETFL, this shows the descriptor's close-on-exec.
+        let info = crate::procfs::descriptor::parse(&files.read(&format!("fdinfo/{fd}"))?)?;
+        let cloexec = info.flags & libc::O_CLOEXEC != 0;
         let key = key_of(ours.as_fd())?;
         let handle = (files.pid, fd);
         let new = self.next_id()?;
@@ -269,40 +295,41 @@ impl<'a> Dump<'a> {
     /// Looks at a description and hands what is seen to `act`.
     pub(crate) fn probe<T>(&mut self, id: FileId, act: impl FnOnce(&Probe<'_>, &mut Self) -> Result<T>) -> Result<T> {
         let fd = self.fetch(id)?;
-        let (pid, number, place, raw_link, fdinfo) = self.texts(id)?;
+        let (pid, number, found, place) = self.whereabouts(id);
+        let (raw_link, fdinfo) = self.texts(pid, number)?;
         let flags = fcntl(&fd, FcntlArg::F_GETFL).call("fcntl", format_args!("{}, F_GETFL", fd.as_raw_fd()))?;
         let link = raw_link.to_string_lossy();
         let probe = Probe {
             id,
             pid,
             target_fd: TargetFd(number),
+            found,
             place: &place,
             fd: fd.as_fd(),
             link: &link,
             raw_link: &raw_link,
             fdinfo: &fdinfo,
+            info: crate::procfs::descriptor::parse(&fdinfo)?,
             stat: nix::sys::stat::fstat(&fd).call("fstat", fd.as_raw_fd())?,
             flags,
         };
         act(&probe, self).map_err(|e| e.context(format!("{place} ({link})")).context(format!("pid {pid}")))
     }
 
-    /// Pid, number, place, link and fdinfo of a description.
-    fn texts(&mut self, id: FileId) -> Result<(i32, i32, String, OsString, String)> {
-        let us = std::process::id() as i32;
-        let our_task = self.task(us)?;
-        match &self.sources[id.index()] {
-            Source::Task { task, fd } => {
-                let files = &self.tasks[*task];
-                let link = files.link(&format!("fd/{fd}"))?;
-                Ok((files.pid, *fd, format!("fd {fd}"), link, files.read(&format!("fdinfo/{fd}"))?))
-            }
-            Source::Ours { fd, place, .. } => {
-                let (files, fd) = (&self.tasks[our_task], fd.as_raw_fd());
-                let link = files.link(&format!("fd/{fd}"))?;
-                Ok((us, fd, place.clone(), link, files.read(&format!("fdinfo/{fd}"))?))
-            }
+    /// Pid, number, and how and where a description was found.
+    fn whereabouts(&self, id: FileId) -> (i32, i32, Found, String) {
+        let source = &self.sources[id.index()];
+        let (pid, fd) = self.handle_of(source);
+        match source {
+            Source::Task { .. } => (pid, fd, Found::Table, format!("fd {fd}")),
+            Source::Ours { found, place, .. } => (pid, fd, *found, place.clone()),
         }
+    }
+
+    /// Link and fdinfo of a descriptor.
+    fn texts(&mut self, pid: i32, fd: i32) -> Result<(OsString, String)> {
+        let files = self.task_files(pid)?;
+        Ok((files.link(&format!("fd/{fd}"))?, files.read(&format!("fdinfo/{fd}"))?))
     }
 
     fn handle_of(&self, source: &Source) -> Handle {
@@ -331,11 +358,4 @@ fn key_of(fd: BorrowedFd<'_>) -> Result<Key> {
     let stat = rustix::fs::fstat(fd).call("fstat", fd.as_raw_fd())?;
     let flags = fcntl(fd, FcntlArg::F_GETFL).call("fcntl", format_args!("{}, F_GETFL", fd.as_raw_fd()))?;
     Ok(Key { dev: stat.st_dev, ino: stat.st_ino, flags })
-}
-
-/// The flags line of /proc/PID/fdinfo/N, which unlike F_GETFL shows the descriptor's close-on-exec.
-fn flags_of(fdinfo: &str) -> Result<i32> {
-    let line = fdinfo.lines().find_map(|line| line.strip_prefix("flags:"));
-    let flags = line.and_then(|text| i32::from_str_radix(text.trim(), 8).ok());
-    flags.ok_or_else(|| crate::procfs::Malformed("fdinfo").into())
 }

@@ -62,30 +62,11 @@ pub fn own_thread<T: Send>(act: impl FnOnce() -> Result<T> + Send) -> Result<T> 
 mod tests {
     use super::*;
 
-    /// A process in new namespaces that ends with the test.
-    struct Child(nix::unistd::Pid);
-    impl Drop for Child {
-        fn drop(&mut self) {
-            let _ = nix::sys::signal::kill(self.0, nix::sys::signal::Signal::SIGKILL);
-            let _ = nix::sys::wait::waitpid(self.0, None);
-        }
-    }
-
     #[test]
     fn the_thread_sees_the_containers_names_and_the_process_keeps_its_own() {
-        // unshare(1) execs what it is given, so the child's namespaces are in place when it prints.
-        let mut child = std::process::Command::new("unshare")
-            .args(["--mount", "--uts", "--net", "--ipc", "sh", "-c"])
-            .arg("hostname files-inside; mount -t tmpfs none /mnt && echo in > /mnt/mark; echo; read x")
-            .stdin(std::process::Stdio::piped())
-            .stdout(std::process::Stdio::piped())
-            .spawn()
-            .unwrap();
-        let pid = child.id() as i32;
-        let _child = Child(nix::unistd::Pid::from_raw(pid));
-        let mut line = String::new();
-        std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.take().unwrap()), &mut line).unwrap();
-        let seen = inside(pid, || {
+        let script = "hostname files-inside; mount -t tmpfs none /mnt && echo in > /mnt/mark";
+        let shell = crate::files::testing::Shell::in_namespaces(script);
+        let seen = inside(shell.pid(), || {
             let name = nix::sys::utsname::uname().unwrap().nodename().to_owned();
             Ok((name, std::fs::read_to_string("/mnt/mark").unwrap()))
         });

@@ -115,6 +115,18 @@ kinds! {
     Timerfd(resource::timerfd::Timerfd),
     /// Signals to read.
     Signalfd(resource::signalfd::Signalfd),
+    /// An `O_PATH` descriptor of a symbolic link, socket, FIFO or device.
+    PathOnly(resource::path_only::PathOnly),
+    /// A file or directory of /proc.
+    ProcFile(resource::proc_file::ProcFile),
+    /// A namespace of the container's own.
+    Namespace(resource::proc_file::NamespaceFile),
+    /// A device without state.
+    Device(resource::device::Device),
+    /// A regular file that has or had a path.
+    RegFile(resource::reg_file::RegFile),
+    /// A directory.
+    Directory(resource::reg_file::Directory),
 }
 
 impl FileKind {

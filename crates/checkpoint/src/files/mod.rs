@@ -9,7 +9,7 @@
 //! To add a kind of file: write `resource/NAME.rs` with a type that implements [`resource::Resource`],
 //! and add its line to the table in [`kind`].
 //!
-//! Dependencies go one way: this module's own types ← [`dumping`], [`restoring`] ← [`resource`] ← `crate::resource::*`
+//! Dependencies go one way: this module's own types ← [`view`], [`dumping`], [`restoring`] ← [`resource`] ← `crate::resource::*`
 //! ← [`kind`] ← [`dump`], [`restore`].
 
 pub mod dump;
@@ -21,6 +21,8 @@ pub mod resource;
 pub mod restore;
 pub mod restoring;
 pub mod tasks;
+pub(crate) mod testing;
+pub mod view;
 
 use crate::Kind;
 use crate::program::TargetFd;
@@ -67,6 +69,8 @@ pub struct Probe<'a> {
     pub pid: i32,
     /// Its number in that task's table.
     pub target_fd: TargetFd,
+    /// How it was found.
+    pub found: Found,
     /// Where it was found, for messages: "fd 7", "mapping 7f0000000000-7f0000001000", "message in fd 7".
     pub place: &'a str,
     /// A descriptor of ours of the same description (`pidfd_getfd`); for `O_PATH`, too.
@@ -77,6 +81,8 @@ pub struct Probe<'a> {
     pub raw_link: &'a OsStr,
     /// `/proc/PID/fdinfo/N`.
     pub fdinfo: &'a str,
+    /// Its common lines: position, mount, locks.
+    pub info: crate::procfs::descriptor::Fdinfo,
     /// `fstat` of it.
     pub stat: libc::stat,
     /// `F_GETFL`.
@@ -88,6 +94,19 @@ impl Probe<'_> {
     pub fn file_type(&self) -> u32 {
         self.stat.st_mode & libc::S_IFMT
     }
+}
+
+/// How dump came upon a description.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// In a task's descriptor table.
+    Table,
+    /// Behind a mapping; the description is one that dump opened, not the mapping's own.
+    Mapping,
+    /// Behind a link of /proc/PID; as for a mapping.
+    Link,
+    /// In a queue.
+    Queue,
 }
 
 /// Something that can't be saved: what it is, why, and what to do about it.

@@ -25,7 +25,8 @@ pub struct OpenFiles {
     opened: Vec<Option<OwnedFd>>,
     /// Those whose `after_table` has said that it is done.
     done: BTreeSet<FileId>,
-    own_fds: OwnedFd,
+    /// The host's.
+    proc: OwnedFd,
     kept: Kept,
 }
 
@@ -41,9 +42,9 @@ impl OpenFiles {
             }
         }
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let own_fds = rustix::fs::open("/proc/self/fd", flags, Mode::empty()).call("open", "/proc/self/fd")?;
+        let proc = rustix::fs::open("/proc", flags, Mode::empty()).call("open", "/proc, O_PATH")?;
         let opened = files.files.iter().map(|_| None).collect();
-        let mut all = Self { opened, done: BTreeSet::new(), own_fds, kept: Kept::default() };
+        let mut all = Self { opened, done: BTreeSet::new(), proc, kept: Kept::default() };
         all.open_stage(files, env, Stage::BeforeTasks, &BTreeMap::new())?;
         Ok(all)
     }
@@ -100,9 +101,9 @@ impl OpenFiles {
         if !files.files.iter().any(|file| file.file.finishes() || file.file.is_together()) {
             return Ok(());
         }
-        let Self { opened, own_fds, kept, .. } = self;
+        let Self { opened, proc, kept, .. } = self;
         inside(env.init, || {
-            let mut cx = Restore::new(env, opened, own_fds, pids, kept)?;
+            let mut cx = Restore::new(env, opened, proc, pids, kept)?;
             for file in files.files.iter().filter(|file| file.file.finishes()) {
                 file.file.finish(file_ref(file), &mut cx).context(|| noun(file))?;
             }
@@ -121,9 +122,9 @@ impl OpenFiles {
         if !files.files.iter().any(|file| of_stage(&file)) {
             return Ok(());
         }
-        let Self { opened, own_fds, kept, .. } = self;
+        let Self { opened, proc, kept, .. } = self;
         inside(env.init, || {
-            let mut cx = Restore::new(env, opened, own_fds, pids, kept)?;
+            let mut cx = Restore::new(env, opened, proc, pids, kept)?;
             FileKind::together(files, Some(stage), &mut cx)?;
             for file in files.files.iter().filter(of_stage) {
                 open(file, &mut cx).context(|| noun(file))?;

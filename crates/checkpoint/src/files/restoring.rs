@@ -16,8 +16,8 @@ pub struct Restore<'a> {
     env: &'a RestoreEnv<'a>,
     /// By [`FileId`].
     pub(super) opened: &'a mut Vec<Option<OwnedFd>>,
-    /// /proc/self/fd of the host's /proc: /proc inside belongs to a pid namespace that we are not in.
-    own_fds: &'a OwnedFd,
+    /// The host's /proc: that inside belongs to a pid namespace that we are not in.
+    proc: &'a OwnedFd,
     /// The container's root directory.
     root: OwnedFd,
     /// Container's pid to the host's; empty before the tasks exist.
@@ -34,13 +34,13 @@ impl<'a> Restore<'a> {
     pub(super) fn new(
         env: &'a RestoreEnv<'a>,
         opened: &'a mut Vec<Option<OwnedFd>>,
-        own_fds: &'a OwnedFd,
+        proc: &'a OwnedFd,
         pids: &'a BTreeMap<i32, i32>,
         kept: &'a mut Kept,
     ) -> Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open("/", flags, Mode::empty()).call("open", "/, O_PATH")?;
-        Ok(Self { env, opened, own_fds, root, pids, kept })
+        Ok(Self { env, opened, proc, root, pids, kept })
     }
 
     /// What the caller gave.
@@ -116,8 +116,17 @@ impl<'a> Restore<'a> {
         let directory = flags & (libc::O_TMPFILE ^ libc::O_DIRECTORY) == 0 && flags & libc::O_DIRECTORY != 0;
         let mut flags = OFlags::from_bits_retain((flags & !NEVER) as u32) | OFlags::CLOEXEC | OFlags::NOCTTY;
         flags.set(OFlags::DIRECTORY, directory);
-        let fd = rustix::fs::openat(self.own_fds, fd.as_raw_fd().to_string(), flags, Mode::empty());
-        Ok(fd.call("open", format_args!("/proc/self/fd/N, {flags:?}"))?)
+        self.open_host_proc(&format!("self/fd/{}", fd.as_raw_fd()), flags)
+    }
+
+    /// Opens a file of the host's /proc, in which pids are the host's.
+    ///
+    /// # Errors
+    /// The errno of open(2).
+    pub fn open_host_proc(&self, name: &str, flags: OFlags) -> Result<OwnedFd> {
+        let flags = flags | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(self.proc, name, flags, Mode::empty());
+        Ok(fd.call("open", format_args!("/proc/{name}, {flags:?}"))?)
     }
 }
 

@@ -1,7 +1,9 @@
 //! Parsers of /proc files: text in, structures out, no I/O.
 
+pub mod descriptor;
 pub mod fdinfo;
 pub mod limits;
+pub mod mountinfo;
 pub mod smaps;
 pub mod stat;
 pub mod status;

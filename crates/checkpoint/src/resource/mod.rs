@@ -1,9 +1,16 @@
 //! The kinds of kernel objects: one file per kind, with its image structure, dump and restore in that order.
 
+pub mod attributes;
+pub mod device;
 pub mod eventfd;
 pub mod external;
+pub mod ghost;
+pub mod location;
+pub mod path_only;
 pub mod pipe;
 pub mod pipe_buffer;
+pub mod proc_file;
+pub mod reg_file;
 pub mod signalfd;
 pub mod timer;
 pub mod timerfd;

@@ -54,7 +54,12 @@ fn long_contents_are_cut_into_extents() {
     let blob = writer.bytes(&contents).unwrap();
     let reader = Reader::open(dir.image()).unwrap();
     let mut lengths = Vec::new();
-    reader.each(blob, |_, bytes| Ok(lengths.push(bytes.len()))).unwrap();
+    reader
+        .each(blob, |_, bytes| {
+            lengths.push(bytes.len());
+            Ok(())
+        })
+        .unwrap();
     assert_eq!(lengths, [PIECE, PIECE, PIECE / 2 + 3]);
     assert_eq!(reader.bytes(blob, contents.len()).unwrap(), contents);
 }
