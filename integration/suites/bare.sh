@@ -155,15 +155,21 @@ case_a_limit_the_kernel_refuses_undoes_create() {
 }
 
 case_device_rules_hold() {
-    start devices 'while :; do sleep 1; done' \
-        '.linux.resources.devices = [{"allow": false, "access": "rwm"}, {"allow": true, "type": "b", "major": 254, "minor": 1, "access": "r"}]'
     # The VM's disks: the second may be read and not written, the first neither.
-    mknod /run/bundles/devices/rootfs/first b 254 0
-    mknod /run/bundles/devices/rootfs/second b 254 1
+    local major first second
+    major=$((0x$(stat -c %t /dev/vda)))
+    first=$((0x$(stat -c %T /dev/vda)))
+    second=$((0x$(stat -c %T /dev/vdb)))
+    start devices 'while :; do sleep 1; done' '.linux.resources.devices = [{"allow": false, "access": "rwm"},
+        {"allow": true, "type": "b", "major": '$major', "minor": '$second', "access": "r"}]'
+    mknod /run/bundles/devices/rootfs/first b $major $first
+    mknod /run/bundles/devices/rootfs/second b $major $second
     fails rtc exec devices head -c 1 /first
-    rtc exec devices head -c 1 /second | cmp -n 1 - /dev/zero
-    fails rtc exec devices sh -c 'echo > /second'
+    same 4096 "$(rtc exec devices head -c 4096 /second | wc -c)"
+    fails rtc exec devices sh -c 'exec 3<> /second'
+    # What every container needs is allowed unasked.
     rtc exec devices sh -c 'echo > /dev/null && head -c 1 /dev/urandom > /dev/null'
+    rtc exec devices sh -c 'exec 3<> /dev/ptmx'
     finish devices
 }
 

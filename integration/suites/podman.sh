@@ -280,9 +280,9 @@ case_redis_keeps_its_data() {
     podman exec store redis-cli debug populate 1000 key 100
     podman exec store redis-cli set answer 42
     podman exec store sh -c 'echo shared > /dev/shm/file'
-    podman container checkpoint store
+    podman container checkpoint --tcp-established store
     fails podman exec store redis-cli ping
-    podman container restore store
+    podman container restore --tcp-established store
     same 1001 "$(podman exec store redis-cli dbsize)"
     same 42 "$(podman exec store redis-cli get answer)"
     same shared "$(podman exec store cat /dev/shm/file)"
