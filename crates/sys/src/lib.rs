@@ -15,6 +15,7 @@ pub mod events;
 pub mod fdio;
 pub mod guard;
 pub mod handle;
+pub mod identity;
 pub mod interp;
 pub mod ipc;
 pub mod kcmp;

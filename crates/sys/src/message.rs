@@ -26,6 +26,8 @@ pub enum Control {
     Rights(Vec<OwnedFd>),
     /// `SCM_CREDENTIALS`.
     Credentials(Credentials),
+    /// `SCM_PIDFD` (Linux 6.5): a handle of the sender.
+    Process(OwnedFd),
     /// Any other.
     Other {
         /// `cmsg_level`
@@ -49,6 +51,9 @@ pub struct Received {
     /// `MSG_TRUNC`, `MSG_CTRUNC`, `MSG_EOR`, `MSG_OOB`.
     pub flags: i32,
 }
+
+/// `SCM_PIDFD` of <linux/socket.h>.
+const SCM_PIDFD: i32 = 4;
 
 /// Aligned as control data must be.
 #[repr(C, align(16))]
@@ -100,6 +105,10 @@ unsafe fn parse(header: &libc::msghdr) -> Vec<Control> {
             // SAFETY: the kernel has just installed these descriptors for us.
             (libc::SOL_SOCKET, libc::SCM_RIGHTS) => Control::Rights(unsafe { rights(data) }),
             (libc::SOL_SOCKET, libc::SCM_CREDENTIALS) if len >= 12 => Control::Credentials(credentials(data)),
+            (libc::SOL_SOCKET, SCM_PIDFD) if len >= 4 && holds_descriptor(data) => {
+                // SAFETY: as for SCM_RIGHTS.
+                Control::Process(unsafe { rights(data) }.remove(0))
+            }
             (level, kind) => Control::Other { level, kind, data: data.to_vec() },
         });
         // SAFETY: as above.
@@ -114,6 +123,11 @@ unsafe fn rights(data: &[u8]) -> Vec<OwnedFd> {
     let number = |b: &[u8]| RawFd::from_ne_bytes(b.try_into().expect("chunks of four"));
     // SAFETY: as the caller promises.
     data.chunks_exact(4).map(|b| unsafe { OwnedFd::from_raw_fd(number(b)) }).collect()
+}
+
+/// Whether a descriptor is there: the kernel puts a negative errno where the sender is gone.
+fn holds_descriptor(data: &[u8]) -> bool {
+    data[..4].try_into().is_ok_and(|b| RawFd::from_ne_bytes(b) >= 0)
 }
 
 fn credentials(data: &[u8]) -> Credentials {
