@@ -64,15 +64,47 @@ struct ControlBuffer([u8; CONTROL_MAX]);
 /// # Errors
 /// The errno of the call.
 pub fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8], flags: i32) -> Result<Received> {
+    let mut iov = [libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() }];
+    // SAFETY: the one range is `buffer`, which nobody else uses meanwhile.
+    unsafe { receive_into(fd, &mut iov, flags) }
+}
+
+/// As [`receive`], with one byte after `buffer` that can't be written.
+///
+/// The kernel copies piece by piece of what was sent, and stops before the piece that does not fit, without its control
+/// data. So this shows where the last piece of `buffer.len() + 1` bytes begins, which [`receive`] does not.
+///
+/// # Errors
+/// The errno of the call; `EFAULT` when the first piece is the one that does not fit.
+pub fn receive_before_fault(fd: BorrowedFd<'_>, buffer: &mut [u8], flags: i32) -> Result<Received> {
+    let null = std::ptr::null_mut();
+    // SAFETY: a new mapping that nothing can touch.
+    let hole = unsafe { libc::mmap(null, 4096, libc::PROT_NONE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0) };
+    if hole == libc::MAP_FAILED {
+        return Err(Error::last("mmap", "4096, PROT_NONE"));
+    }
+    let mut iov = [
+        libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() },
+        libc::iovec { iov_base: hole, iov_len: 1 },
+    ];
+    // SAFETY: the first range is `buffer`; a write to the second fails with EFAULT.
+    let result = unsafe { receive_into(fd, &mut iov, flags) };
+    // SAFETY: our own mapping from above.
+    unsafe { libc::munmap(hole, 4096) };
+    result
+}
+
+/// # Safety
+/// Whatever `iov` covers may be written to.
+unsafe fn receive_into(fd: BorrowedFd<'_>, iov: &mut [libc::iovec], flags: i32) -> Result<Received> {
     let mut address = [0_u8; crate::socket::ADDRESS_MAX];
     let mut control = ControlBuffer([0; CONTROL_MAX]);
-    let mut iov = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     // SAFETY: all zeroes are a valid msghdr.
     let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
     header.msg_name = address.as_mut_ptr().cast();
     header.msg_namelen = address.len() as libc::socklen_t;
-    header.msg_iov = &raw mut iov;
-    header.msg_iovlen = 1;
+    header.msg_iov = iov.as_mut_ptr();
+    header.msg_iovlen = iov.len() as _;
     header.msg_control = control.0.as_mut_ptr().cast();
     header.msg_controllen = CONTROL_MAX as _;
     // SAFETY: each pointer of the header stands with the length of what it points to.
@@ -225,13 +257,26 @@ mod tests {
             match piece {
                 Control::Rights(fds) => passed = fds.into_iter().next(),
                 Control::Credentials(who) => assert_eq!(who, me),
-                Control::Other { .. } => panic!("{piece:?}"),
+                Control::Process(_) | Control::Other { .. } => panic!("{piece:?}"),
             }
         }
         std::fs::File::from(passed.unwrap()).write_all(b"!").unwrap();
         let mut text = String::new();
         reader.read_to_string(&mut text).unwrap();
         assert_eq!(text, "!");
+    }
+
+    #[test]
+    fn a_fault_shows_where_the_piece_with_descriptors_begins() {
+        let (a, b) = pair(libc::SOCK_STREAM).unwrap();
+        send(a.as_fd(), b"plain", Extra::default(), 0).unwrap();
+        send(a.as_fd(), b"with", Extra { rights: &[a.as_fd()], ..Default::default() }, 0).unwrap();
+        let got = receive_before_fault(b.as_fd(), &mut [0; 8], libc::MSG_PEEK).unwrap();
+        assert_eq!((got.len, got.control.len()), (5, 0));
+        let got = receive(b.as_fd(), &mut [0; 5], 0).unwrap();
+        assert_eq!((got.len, got.control.len()), (5, 0));
+        let error = receive_before_fault(b.as_fd(), &mut [0; 3], libc::MSG_PEEK).unwrap_err();
+        assert_eq!(error.errno(), crate::Errno::EFAULT);
     }
 
     #[test]

@@ -109,6 +109,8 @@ kinds! {
     External(resource::external::ExternalFile),
     /// An end of a pipe.
     Pipe(resource::pipe::PipeEnd),
+    /// Socket.
+    Socket(resource::socket::Socket),
     /// Event counter.
     Eventfd(resource::eventfd::Eventfd),
     /// Timer.

@@ -12,5 +12,6 @@ pub mod pipe_buffer;
 pub mod proc_file;
 pub mod reg_file;
 pub mod signalfd;
+pub mod socket;
 pub mod timer;
 pub mod timerfd;

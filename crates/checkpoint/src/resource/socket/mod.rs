@@ -15,11 +15,12 @@ use crate::error::{Context as _, Result, bad_image};
 use crate::files::dumping::Dump;
 use crate::files::resource::Resource;
 use crate::files::restoring::Restore;
-use crate::files::{FileId, FileRef, Probe};
+use crate::files::{FileId, FileRef, Probe, Table};
+use crate::program::{Program, TargetFd};
 use options::Options;
 use rtc_sys::{CallExt as _, socket};
 use serde::{Deserialize, Serialize};
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 /// What socket(2) was called with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,7 +66,6 @@ pub struct Socket {
     /// Its inode number at dump, by which others name it.
     pub inode: u64,
     /// What it is.
-    #[serde(flatten)]
     pub sort: Sort,
     /// Whom it belongs to.
     pub owner: Owner,
@@ -183,6 +183,12 @@ impl Resource for Socket {
 
     fn open(&self, file: FileRef, _cx: &mut Restore<'_>) -> Result<OwnedFd> {
         Err(bad_image(format!("socket {} of {} was not made with the others", self.inode, file.id)))
+    }
+
+    fn after_table(&self, table: Table<'_>, fd: TargetFd, program: &mut Program) -> Result<bool> {
+        match &self.detail {
+            Detail::Unix(unix) => Ok(unix.listen_again(table.pid, fd, program)),
+        }
     }
 
     fn finish_together(all: &[(FileRef, &Self)], cx: &mut Restore<'_>) -> Result<()> {

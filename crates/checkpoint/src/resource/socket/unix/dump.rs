@@ -49,19 +49,26 @@ fn peer_credentials(fd: BorrowedFd<'_>, cx: &mut Dump<'_>) -> Result<Option<Cred
     if uid == u32::MAX {
         return Ok(None);
     }
-    let mut room = vec![0; 64];
-    let groups = loop {
+    let groups = peer_groups(fd);
+    let pid = if pid == 0 { 0 } else { cx.container_pid(pid).unwrap_or(0) };
+    Ok(Some(Credentials { pid, uid, gid, groups }))
+}
+
+/// `SO_PEERGROUPS` (Linux 4.13), none where the kernel doesn't say.
+fn peer_groups(fd: BorrowedFd<'_>) -> Vec<u32> {
+    let mut room = vec![0; 256];
+    loop {
         match socket::option(fd, libc::SOL_SOCKET, SO_PEERGROUPS, &mut room) {
-            Ok(len) => break room[..len].chunks_exact(4).map(|b| u32::from_ne_bytes(b.try_into().expect("four"))),
+            Ok(len) => {
+                let group = |bytes: &[u8]| u32::from_ne_bytes(bytes.try_into().expect("chunks of four"));
+                return room[..len].chunks_exact(4).map(group).collect();
+            }
             Err(e) if e.errno() == rtc_sys::Errno::ERANGE && room.len() < 4 * GROUPS_MAX => {
                 room.resize(room.len() * 8, 0);
             }
-            Err(_) => break [].chunks_exact(4).map(|b| u32::from_ne_bytes(b.try_into().expect("four"))),
+            Err(_) => return Vec::new(),
         }
-    };
-    let groups = groups.collect();
-    let pid = if pid == 0 { 0 } else { cx.container_pid(pid).unwrap_or(0) };
-    Ok(Some(Credentials { pid, uid, gid, groups }))
+    }
 }
 
 /// Second look: the queue.

@@ -24,13 +24,11 @@ struct Filling<'a, 'b, 'c> {
 
 /// The steps, in order.
 const STEPS: &[fn(&mut Filling<'_, '_, '_>) -> Result<()>] = &[
-    Filling::fill,
+    |filling| filling.fill(),
     // A connected datagram socket takes messages from its peer alone, and a queue may hold others' from before.
-    Filling::connect_datagrams,
-    Filling::close,
-    Filling::shut_down,
-    // The real backlog; there may be more in the queue than it lets in.
-    Filling::set_backlog,
+    |filling| filling.connect_datagrams(),
+    |filling| filling.close(),
+    |filling| filling.shut_down(),
 ];
 
 /// The last touch to all unix sockets of an image.
@@ -127,7 +125,7 @@ impl<'a> Filling<'a, '_, '_> {
     }
 
     fn connect_datagrams(&mut self) -> Result<()> {
-        for entry in self.entries().into_iter().filter(Entry::is_datagram) {
+        for entry in self.in_order_of_connecting() {
             match &entry.unix.peer {
                 Peer::Socket(inode) => {
                     // A peer without a name was made along with it.
@@ -146,6 +144,36 @@ impl<'a> Filling<'a, '_, '_> {
             }
         }
         Ok(())
+    }
+
+    /// A socket that is connected to another can't be connected to by a third: the third goes first.
+    fn in_order_of_connecting(&self) -> Vec<Entry<'a>> {
+        let target = |entry: &Entry<'_>| match entry.unix.peer {
+            Peer::Socket(inode) => Some(inode),
+            _ => None,
+        };
+        let mut to_come: BTreeMap<u64, usize> = BTreeMap::new();
+        let datagrams: Vec<Entry<'a>> = self.entries().into_iter().filter(Entry::is_datagram).collect();
+        for inode in datagrams.iter().filter_map(target) {
+            *to_come.entry(inode).or_default() += 1;
+        }
+        let mut order = Vec::new();
+        let mut ready: Vec<Entry<'a>> =
+            datagrams.iter().filter(|e| !to_come.contains_key(&e.socket.inode)).copied().collect();
+        while let Some(entry) = ready.pop() {
+            order.push(entry);
+            let next = target(&entry).and_then(|inode| Some((self.all.get(&inode)?, to_come.get_mut(&inode)?)));
+            if let Some((next, count)) = next {
+                *count -= 1;
+                if *count == 0 {
+                    ready.push(*next);
+                }
+            }
+        }
+        // What is left goes in a circle: two that are each other's peer, in any order.
+        let done: std::collections::BTreeSet<u64> = order.iter().map(|e| e.socket.inode).collect();
+        order.extend(datagrams.into_iter().filter(|e| !done.contains(&e.socket.inode)));
+        order
     }
 
     fn is_end_of_pair(&self, entry: Entry<'_>) -> bool {
@@ -189,16 +217,6 @@ impl<'a> Filling<'a, '_, '_> {
             };
             if entry.unix.peer != Peer::Closed {
                 socket::shutdown(self.fd(entry)?, how)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn set_backlog(&mut self) -> Result<()> {
-        for entry in self.entries() {
-            if let Some(listening) = &entry.unix.listening {
-                let (backlog, fd) = (listening.backlog.min(i32::MAX as u32) as i32, self.fd(entry)?);
-                super::restore::acting(entry.unix.credentials.as_ref(), || Ok(socket::listen(fd, backlog)?))?;
             }
         }
         Ok(())

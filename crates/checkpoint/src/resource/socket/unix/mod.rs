@@ -15,6 +15,7 @@ mod spot;
 use crate::files::FileId;
 use crate::image::blob::Blob;
 use crate::image::path::ImagePath;
+use crate::program::{Arg, Program, TargetFd};
 use serde::{Deserialize, Serialize};
 
 pub(super) use fill::finish;
@@ -47,6 +48,26 @@ pub struct Unix {
     /// `SO_PEERCRED`; a listener's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<Credentials>,
+}
+
+impl Unix {
+    /// Has the task that called listen(2) do it again: whoever connects then sees its pid (`SO_PEERCRED`).
+    /// True when there is nothing more to do for this socket.
+    pub(super) fn listen_again(&self, pid: i32, fd: TargetFd, program: &mut Program) -> bool {
+        let (Some(listening), Some(who)) = (&self.listening, &self.credentials) else { return true };
+        if who.pid != pid {
+            return who.pid == 0;
+        }
+        // The task is still root here, and its saved user lets it go back.
+        // In a user namespace these are other numbers, and the listener shows that namespace's root.
+        let effective = |id: u32| [Arg::from(-1), id.into(), Arg::from(-1)];
+        program.try_call(libc::SYS_setresgid, effective(who.gid));
+        program.try_call(libc::SYS_setresuid, effective(who.uid));
+        program.call(libc::SYS_listen, [fd.into(), listening.backlog.into()]);
+        program.try_call(libc::SYS_setresuid, effective(0));
+        program.try_call(libc::SYS_setresgid, effective(0));
+        true
+    }
 }
 
 /// The other end of a unix socket.

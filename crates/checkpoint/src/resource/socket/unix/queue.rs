@@ -94,23 +94,19 @@ impl Reader<'_> {
     }
 
     /// Bytes without descriptors are glued to those with them that follow; a reader of few bytes must not get
-    /// the descriptors sooner than before. Finds where they begin.
-    fn split(&mut self, message: Peeked) -> Result<[Peeked; 2]> {
-        let begin = self.offset;
-        let (mut without, mut with) = (0, message.bytes.len());
-        while with - without > 1 {
-            let middle = without.midpoint(with);
-            self.go_to(begin)?;
-            match self.peek(middle)? {
-                Some(part) if part.files.is_empty() => without = middle,
-                _ => with = middle,
-            }
-        }
+    /// the descriptors sooner than before. Peeking fewer bytes shows them all the same, so a fault must tell.
+    fn split(&mut self, message: Peeked) -> Result<Vec<Peeked>> {
+        self.go_to(self.offset)?;
+        let room = &mut self.buffer[..message.bytes.len() - 1];
+        let without = match message::receive_before_fault(self.fd, room, libc::MSG_PEEK | libc::MSG_DONTWAIT) {
+            Err(e) if e.errno() == Errno::EFAULT => return Ok(vec![message]),
+            got => got?.len,
+        };
         let mut first = message;
         let second = first.bytes.split_off(without);
         let files = std::mem::take(&mut first.files);
         let (from, credentials) = (first.from.clone(), first.credentials);
-        Ok([first, Peeked { bytes: second, from, files, credentials }])
+        Ok(vec![first, Peeked { bytes: second, from, files, credentials }])
     }
 
     fn go_to(&mut self, offset: usize) -> Result<()> {
@@ -125,7 +121,8 @@ impl Reader<'_> {
         loop {
             let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
             let got = match message::receive(self.fd, &mut self.buffer[..limit], flags) {
-                Err(e) if e.errno() == Errno::EAGAIN => return Ok(None),
+                // A sequenced packet's socket without a peer says ENOTCONN.
+                Err(e) if matches!(e.errno(), Errno::EAGAIN | Errno::ENOTCONN) => return Ok(None),
                 // It was pending, and is noted elsewhere; the queue lies behind it.
                 Err(e) if e.errno() == Errno::ECONNRESET => continue,
                 got => got?,

@@ -43,13 +43,14 @@ struct Build<'a, 'b, 'c> {
 /// The steps, in order.
 const STEPS: &[fn(&mut Build<'_, '_, '_>) -> Result<()>] = &[
     // Accepted sockets come from them.
-    Build::listeners,
+    |build| build.listeners(),
     // Before the rest is bound: a stand-in listener may need a name that somebody else has taken since.
-    Build::connections,
-    Build::datagram_pairs,
-    Build::rest,
+    |build| build.connections(),
+    |build| build.datagram_pairs(),
+    |build| build.rest(),
     // Last, so that nobody else is in a listener's queue before.
-    Build::waiting,
+    |build| build.waiting(),
+    |build| build.backlogs(),
 ];
 
 /// Makes all unix sockets of an image and hands them in.
@@ -243,6 +244,18 @@ impl<'a> Build<'a, '_, '_> {
         Ok(())
     }
 
+    /// Sets the backlog where more waits than it lets in.
+    fn backlogs(&mut self) -> Result<()> {
+        for entry in self.entries() {
+            let Some(Listening { backlog, waiting }) = &entry.unix.listening else { continue };
+            if waiting.len() > *backlog as usize {
+                let fd = &self.made[&entry.socket.inode];
+                acting(entry.unix.credentials.as_ref(), || Ok(socket::listen(fd.as_fd(), *backlog as i32)?))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Puts connections that nobody has accepted back into their listener's queue.
     fn waiting(&mut self) -> Result<()> {
         let mut connected = BTreeSet::new();
@@ -273,7 +286,7 @@ impl Entry<'_> {
 }
 
 /// Runs `act` as whoever `credentials` name, whom the kernel writes into the sockets.
-pub(super) fn acting<T>(credentials: Option<&Credentials>, act: impl FnOnce() -> Result<T>) -> Result<T> {
+fn acting<T>(credentials: Option<&Credentials>, act: impl FnOnce() -> Result<T>) -> Result<T> {
     match credentials {
         None => act(),
         Some(who) => acting_as(Identity { uid: who.uid, gid: who.gid, groups: &who.groups }, act)?,

@@ -126,10 +126,8 @@ fn node_made(node: &Node, cx: &Restore<'_>, bind: impl FnOnce() -> Result<()>) -
         .call("fchmodat", path.display())?;
     rustix::fs::utimensat(&directory, name, &times(node.times), AtFlags::SYMLINK_NOFOLLOW)
         .call("utimensat", path.display())?;
-    let old = [
-        (before.st_atime as i64, before.st_atime_nsec as u32),
-        (before.st_mtime as i64, before.st_mtime_nsec as u32),
-    ];
+    let old =
+        [(before.st_atime as i64, before.st_atime_nsec as u32), (before.st_mtime as i64, before.st_mtime_nsec as u32)];
     rustix::fs::futimens(&directory, &times(old)).call("futimens", parent.display())?;
     Ok(())
 }
