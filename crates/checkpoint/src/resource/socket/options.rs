@@ -3,8 +3,8 @@
 //! The image holds those that differ from a new socket's, and those for which a new socket's value depends on sysctls.
 //! Restore sets only what differs from the new socket, so that a value which follows a sysctl goes on doing so.
 
-use super::Sort;
 use super::option_table::{Class, OPTIONS, Row, Shape, When};
+use super::sort::Sort;
 use crate::error::{Context as _, Result, bad_image};
 use rtc_sys::socket::{self, Instruction};
 use rtc_sys::{Errno, Error};
@@ -122,7 +122,7 @@ impl Options {
         let row = OPTIONS.iter().find(|row| row.name == name).expect("named in the code, and in the table");
         let value = self.values.get(name).cloned().unwrap_or(Value::Number(0));
         let bytes = encode(row.shape, &value).ok_or_else(|| bad_image(format!("option {name}: {value:?}")))?;
-        Ok(set(fd, row, bytes).context(|| format!("option {name}"))?)
+        set(fd, row, bytes).context(|| format!("option {name}"))
     }
 }
 

@@ -6,7 +6,8 @@ use crate::error::Result;
 use crate::files::dumping::Dump;
 use crate::files::{FileId, Probe};
 use crate::image::path::ImagePath;
-use crate::resource::socket::{Sort, address};
+use crate::resource::socket::sort::Sort;
+use crate::resource::socket::{address, common};
 use rtc_sys::socket;
 use rustix::event::PollFlags;
 use std::collections::BTreeMap;
@@ -92,7 +93,7 @@ pub(in super::super) struct Entry<'a> {
 
 /// Last look: who is connected to whom.
 pub(in super::super) fn conclude(all: &mut [Entry<'_>], cx: &mut Dump<'_>) -> Result<()> {
-    let namespace = crate::resource::socket::container_namespace(cx)?;
+    let namespace = common::container_namespace(cx)?;
     let list = crate::diag::Diag::open(Some(namespace.as_fd()))?.unix()?;
     let list: BTreeMap<u64, diag::Unix> = list.into_iter().map(|s| (s.inode.into(), s)).collect();
     let ours: BTreeMap<u64, FileId> = all.iter().map(|entry| (entry.inode, entry.id)).collect();

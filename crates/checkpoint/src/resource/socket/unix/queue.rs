@@ -69,13 +69,13 @@ impl Reader<'_> {
         }
         let undo = Undo { socket: self.fd, level: libc::SOL_SOCKET, name: libc::SO_PEEK_OFF, value: old };
         let guard = Guard::start(&[undo])?;
-        let messages = self.from_the_start(ended);
+        let messages = self.read_from_start(ended);
         socket::set_int_option(self.fd, libc::SOL_SOCKET, libc::SO_PEEK_OFF, old)?;
         guard.dismiss()?;
         Ok(Some(messages?))
     }
 
-    fn from_the_start(&mut self, ended: bool) -> Result<Vec<Peeked>> {
+    fn read_from_start(&mut self, ended: bool) -> Result<Vec<Peeked>> {
         let mut messages = Vec::new();
         self.go_to(0)?;
         while let Some(message) = self.peek(self.buffer.len())? {
