@@ -72,13 +72,17 @@ pub fn close_all_but(first: u32, keep: &mut [i32]) -> Result<()> {
 /// # Errors
 /// Only `sigprocmask`'s, which has none here.
 pub fn reset_signals() -> Result<()> {
+    /// The kernel's `struct sigaction`, all zeroes: SIG_DFL, no flags, empty mask.
+    const DEFAULT: [u64; 4] = [0; 4];
+    const MASK_BYTES: usize = 8;
     for signal in 1..=64 {
         if signal == libc::SIGKILL || signal == libc::SIGSTOP {
             continue;
         }
-        // The C library keeps 32 and 33 for itself and refuses them; they have their default action already.
-        // SAFETY: SIG_DFL is no handler of ours, so no code can run in a signal's context.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        let old: *mut u64 = std::ptr::null_mut();
+        // By the bare call: the C library keeps 32 and 33 to itself, and a caller may have them ignored.
+        // SAFETY: SIG_DFL is no handler of ours, so no code can run in a signal's context; the kernel reads DEFAULT.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, DEFAULT.as_ptr(), old, MASK_BYTES) };
     }
     nix::sys::signal::SigSet::empty()
         .thread_set_mask()

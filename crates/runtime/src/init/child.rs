@@ -83,6 +83,9 @@ impl InitState {
         steps::run(steps::STAND, self)?;
         self.child.root = self.root.take();
         if self.hold {
+            // Nothing of ours in the way of what comes; the lock on the state must not live on in it either.
+            let channel = self.child.channel()?.fd().as_raw_fd();
+            process::close_all_but(3, &mut [channel])?;
             // No answer comes: the process is replaced while it waits, or the parent ends and it with it.
             self.child.channel()?.ready()?;
             return Err(Error::new(Kind::System, "the parent has let go of a held process"));
