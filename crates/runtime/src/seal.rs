@@ -1,6 +1,36 @@
 //! Runs rtc from an executable that nothing in a container can write to.
+//!
+//! A container's image may name `/proc/self/exe` as its program, or as the interpreter of a script: execve then runs
+//! *this* program as a process of the container, where others can open its `/proc/PID/exe` and, once it isn't executed
+//! any more, write to it (CVE-2019-5736). `PR_SET_DUMPABLE` doesn't help: execve sets it anew.
+//! What counts is the mount that the link leads through.
+//!
+//! So the commands that end in a container's program first execute themselves once more from a detached clone of the
+//! mount that is read-only. The clone's descriptor is close-on-exec: at execve the mount loses its namespace, and from
+//! then on no call can change its flags or clone it again (fs/namespace.c: `is_mounted`, `check_mnt`), not even one by a
+//! container with CAP_SYS_ADMIN, while the running program keeps it alive.
+//! This costs three calls and an execve of pages that are in memory; a sealed memfd, which costs a copy of the file, is
+//! the way out where mounts may not be cloned (no CAP_SYS_ADMIN).
 
-use crate::error::Result;
+use std::ffi::{CString, OsString};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+
+use rtc_sys::mount::attr;
+use rtc_sys::{CallExt, Errno};
+use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
+use rustix::mount::OpenTreeFlags;
+
+use crate::error::{Context, Result};
+use crate::rootfs::options::Attrs;
+use crate::rootfs::tree;
+
+/// This program's file.
+const EXE: &str = "/proc/self/exe";
+/// The name that the program has as a process.
+const NAME: &std::ffi::CStr = c"rtc";
 
 /// Executes this program anew from a read-only clone of its file, once.
 ///
@@ -10,5 +40,65 @@ use crate::error::Result;
 /// # Errors
 /// The clone can't be made or executed.
 pub fn ensure() -> Result<()> {
-    Ok(())
+    if is_sealed()? {
+        // Executed by descriptor, the process is named after that.
+        return Ok(rustix::thread::set_name(NAME).call("prctl", "SET_NAME, rtc")?);
+    }
+    let sealed = match read_only_clone() {
+        Ok(clone) => clone,
+        Err(e) if matches!(e.errno(), Errno::EPERM | Errno::EINVAL | Errno::ENOSYS) => memory_copy()?,
+        Err(e) => return Err(e.into()),
+    };
+    let c = |text: OsString| CString::new(text.into_vec()).unwrap_or_default();
+    let args: Vec<CString> = std::env::args_os().map(c).collect();
+    let join = |(mut name, value): (OsString, OsString)| {
+        name.push("=");
+        name.push(value);
+        c(name)
+    };
+    let environment: Vec<CString> = std::env::vars_os().map(join).collect();
+    match nix::unistd::execveat(sealed.as_fd(), c"", &args, &environment, nix::fcntl::AtFlags::AT_EMPTY_PATH) {
+        Ok(never) => match never {},
+        Err(e) => Err(e).call("execveat", "a sealed copy of rtc").map_err(Into::into),
+    }
+}
+
+/// Whether this process runs from a clone or copy that [`ensure`] has made.
+///
+/// A clone has no path but `/`, a copy is sealed. Both refuse to be opened for writing, for good.
+///
+/// # Errors
+/// procfs can't be read.
+pub fn is_sealed() -> Result<bool> {
+    let link = rustix::fs::readlink(EXE, Vec::new()).call("readlink", EXE)?;
+    match link.as_bytes() {
+        b"/" => {
+            let fs = rustix::fs::statvfs(EXE).call("statfs", EXE)?;
+            Ok(fs.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
+        }
+        link if link.starts_with(b"/memfd:") => {
+            let exe = rustix::fs::open(EXE, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).call("open", EXE)?;
+            let seals = rustix::fs::fcntl_get_seals(&exe).call("fcntl", "F_GET_SEALS")?;
+            Ok(seals.contains(SealFlags::WRITE))
+        }
+        _ => Ok(false),
+    }
+}
+
+fn read_only_clone() -> rtc_sys::Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let clone =
+        rustix::mount::open_tree(rustix::fs::CWD, EXE, flags).call("open_tree", format_args!("{EXE}, CLONE"))?;
+    tree::set_attrs(clone.as_fd(), false, Attrs { set: attr::RDONLY | attr::NOSUID | attr::NODEV, clear: 0 })?;
+    Ok(clone)
+}
+
+fn memory_copy() -> Result<OwnedFd> {
+    let mut source = File::open(EXE).call("open", EXE)?;
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let mut copy = File::from(rustix::fs::memfd_create("rtc", flags).call("memfd_create", "rtc")?);
+    io::copy(&mut source, &mut copy).context(|| "copy rtc into memory")?;
+    let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
+    rustix::fs::fcntl_add_seals(&copy, seals).call("fcntl", "F_ADD_SEALS")?;
+    Ok(copy.into())
 }

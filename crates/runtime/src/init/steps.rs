@@ -195,7 +195,7 @@ fn create_container_hooks(state: &mut InitState) -> Result<()> {
 fn change_root(state: &mut InitState) -> Result<()> {
     if state.plan.no_pivot {
         let table = pivot::own_mountinfo(&state.child.proc)?;
-        pivot::move_root(state.root()?, &table)?;
+        pivot::move_root(state.root()?, &state.plan.root, &table)?;
     } else {
         pivot::pivot(state.root()?, &state.plan.root)?;
     }

@@ -136,7 +136,7 @@ impl<'a> Walk<'a> {
                 continue;
             }
             let fd = self.enter(&name)?;
-            let stat = rustix::fs::fstat(&fd).call("fstat", name.display())?;
+            let stat = rustix::fs::fstat(&fd).call("fstat", format_args!("{name:?}"))?;
             if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
                 self.follow(&fd, &name)?;
             } else {

@@ -28,14 +28,13 @@ pub(crate) struct RootPlan {
 /// With shared propagation that mount would show on the host: then it goes to the root file system's own directory.
 pub(crate) fn attach_root(plan: &RootPlan, tree: OwnedFd) -> Result<RootDir> {
     let host = open_directory(Path::new("/"))?;
-    let shared = matches!(plan.propagation, Some((propagation::SHARED, _)));
     let kind = plan.propagation.map_or(propagation::SLAVE, |(kind, _)| match kind {
         propagation::SHARED => propagation::SHARED,
         propagation::PRIVATE => propagation::PRIVATE,
         // An unbindable host tree couldn't be the source of bind mounts.
         _ => propagation::SLAVE,
     });
-    if shared {
+    if is_shared(plan) {
         let target = open_directory(&plan.rootfs)?;
         make_parent_private(&plan.rootfs)?;
         tree::attach(&tree, &target).context(|| "attach the root file system")?;
@@ -45,6 +44,11 @@ pub(crate) fn attach_root(plan: &RootPlan, tree: OwnedFd) -> Result<RootDir> {
         tree::attach(&tree, &host).context(|| "attach the root file system")?;
     }
     Ok(RootDir::new(tree))
+}
+
+/// Whether mounts are to propagate from the container to the host.
+fn is_shared(plan: &RootPlan) -> bool {
+    matches!(plan.propagation, Some((propagation::SHARED, _)))
 }
 
 /// pivot_root refuses a new root whose parent mount is shared.
@@ -66,7 +70,7 @@ pub(crate) fn pivot(root: &RootDir, plan: &RootPlan) -> Result<()> {
     rustix::process::fchdir(root.fd()).call("fchdir", "the new root")?;
     rustix::process::pivot_root(".", ".").call("pivot_root", "., .")?;
     rustix::process::fchdir(&old).call("fchdir", "the old root")?;
-    if matches!(plan.propagation, Some((propagation::SHARED, _))) {
+    if is_shared(plan) {
         // Or the host would lose the mounts too.
         tree::set_propagation(old.as_fd(), true, propagation::SLAVE)?;
     }
@@ -75,11 +79,12 @@ pub(crate) fn pivot(root: &RootDir, plan: &RootPlan) -> Result<()> {
     Ok(())
 }
 
-/// Moves `root` over the old root, for hosts whose root is the ramfs that can't be pivoted.
+/// Makes `root` the root directory where it stands over the old one, for hosts whose root is the ramfs that can't be
+/// pivoted.
 ///
 /// The host's mounts stay below it. Those of proc and sysfs are taken away or covered, for their being visible in full
 /// is what would let a user namespace within mount fresh ones (fs/namespace.c, `mount_too_revealing`).
-pub(crate) fn move_root(root: &RootDir, mountinfo: &str) -> Result<()> {
+pub(crate) fn move_root(root: &RootDir, plan: &RootPlan, mountinfo: &str) -> Result<()> {
     for mountpoint in revealing(mountinfo) {
         let Ok(directory) = open_directory(&mountpoint) else { continue };
         tree::set_propagation(directory.as_fd(), false, propagation::PRIVATE).ok();
@@ -90,7 +95,10 @@ pub(crate) fn move_root(root: &RootDir, mountinfo: &str) -> Result<()> {
         }
     }
     rustix::process::fchdir(root.fd()).call("fchdir", "the new root")?;
-    rustix::mount::mount_move(".", "/").call("mount", "., /, MOVE")?;
+    if is_shared(plan) {
+        // Elsewhere it has been attached over `/` from the start.
+        rustix::mount::mount_move(".", "/").call("mount", "., /, MOVE")?;
+    }
     rustix::process::chroot(".").call("chroot", ".")?;
     rustix::process::chdir("/").call("chdir", "/")?;
     Ok(())

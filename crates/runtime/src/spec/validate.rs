@@ -8,9 +8,11 @@ use oci_spec::runtime::{Linux, LinuxNamespaceType, Process, Spec};
 
 use crate::error::{Error, Kind, Result};
 
+/// A check: an error is the line for the user.
+type Check = fn(&Facts<'_>) -> std::result::Result<(), String>;
+
 /// The checks, from the general to the particular.
-const CHECKS: &[fn(&Facts<'_>) -> std::result::Result<(), String>] =
-    &[version, namespaces, hostname, user_namespace, time_offsets, sysctl, paths];
+const CHECKS: &[Check] = &[version, namespaces, hostname, user_namespace, time_offsets, sysctl, paths];
 
 struct Facts<'a> {
     spec: &'a Spec,

@@ -18,16 +18,16 @@ const APPLETS: &[&str] = &[
 ];
 
 /// A bundle in the test's own directory.
-pub struct Bundle {
-    pub dir: PathBuf,
-    pub config: Value,
-    pub host: Host,
-    pub options: CreateOptions,
+pub(crate) struct Bundle {
+    pub(crate) dir: PathBuf,
+    pub(crate) config: Value,
+    pub(crate) host: Host,
+    pub(crate) options: CreateOptions,
 }
 
 impl Bundle {
     /// A bundle whose container runs `script` by sh as root with all capabilities of a default container.
-    pub fn new(name: &str, script: &str) -> Self {
+    pub(crate) fn new(name: &str, script: &str) -> Self {
         let dir = Path::new(DIR).join(name);
         fs::create_dir_all(dir.join("rootfs/bin")).unwrap();
         for sub in ["etc", "proc", "sys", "dev", "tmp"] {
@@ -43,12 +43,12 @@ impl Bundle {
     }
 
     /// The root file system.
-    pub fn rootfs(&self) -> PathBuf {
+    pub(crate) fn rootfs(&self) -> PathBuf {
         self.dir.join("rootfs")
     }
 
     /// Changes the configuration at a JSON pointer's place.
-    pub fn set(&mut self, pointer: &str, value: Value) -> &mut Self {
+    pub(crate) fn set(&mut self, pointer: &str, value: Value) -> &mut Self {
         let (parent, name) = pointer.rsplit_once('/').unwrap();
         let parent = self.config.pointer_mut(parent).unwrap_or_else(|| panic!("no {parent}"));
         match parent {
@@ -60,24 +60,24 @@ impl Bundle {
     }
 
     /// Adds a mount.
-    pub fn mount(&mut self, destination: &str, typ: &str, source: &str, options: &[&str]) -> &mut Self {
+    pub(crate) fn mount(&mut self, destination: &str, typ: &str, source: &str, options: &[&str]) -> &mut Self {
         let mount = json!({"destination": destination, "type": typ, "source": source, "options": options});
         self.set("/mounts/-", mount)
     }
 
     /// Writes config.json.
-    pub fn save(&self) {
+    pub(crate) fn save(&self) {
         fs::write(self.dir.join("config.json"), serde_json::to_vec_pretty(&self.config).unwrap()).unwrap();
     }
 
     /// Creates the container.
-    pub fn create(&self) -> Result<Container> {
+    pub(crate) fn create(&self) -> Result<Container> {
         self.save();
         create(&self.host, &self.options, Payload::Exec)
     }
 
     /// Runs it to its end: exit status and output.
-    pub fn output(&self) -> (i32, String) {
+    pub(crate) fn output(&self) -> (i32, String) {
         let (result, output) = capture(|| {
             self.save();
             let container = run(&self.host, &self.options)?;
@@ -95,14 +95,14 @@ impl Bundle {
     }
 
     /// Runs it to its end, which must be a good one: its output.
-    pub fn good(&self) -> String {
+    pub(crate) fn good(&self) -> String {
         let (status, output) = self.output();
         assert_eq!(status, 0, "{output}");
         output
     }
 
     /// Tries to run it, which must fail: the error's text. Nothing may be left.
-    pub fn refused(&self) -> String {
+    pub(crate) fn refused(&self) -> String {
         self.save();
         let (result, output) = capture(|| run(&self.host, &self.options).map(drop));
         let error = result.map(|()| panic!("the container runs\n{output}")).unwrap_err().to_string();
@@ -112,14 +112,14 @@ impl Bundle {
     }
 
     /// Creates and starts it.
-    pub fn start(&self) -> Container {
+    pub(crate) fn start(&self) -> Container {
         let mut container = self.create().unwrap();
         container.start().unwrap();
         container
     }
 
     /// Neither state nor cgroup of it exists.
-    pub fn nothing_left(&self) {
+    pub(crate) fn nothing_left(&self) {
         assert!(!self.host.root.join(&self.options.id).exists(), "state is left");
         let mountpoint = rtc_runtime::cgroup::Hierarchy::find().unwrap().mountpoint().to_owned();
         let cgroup = mountpoint.join(&cgroup()[1..]).join(&self.options.id);
@@ -130,22 +130,22 @@ impl Bundle {
 }
 
 /// Runs a script in a container: exit status and output.
-pub fn exec_output(container: &Container, script: &str) -> (i32, String) {
+pub(crate) fn exec_output(container: &Container, script: &str) -> (i32, String) {
     exec_with(container, overrides(script))
 }
 
 /// The flags of `exec` for a script.
-pub fn overrides(script: &str) -> Overrides {
+pub(crate) fn overrides(script: &str) -> Overrides {
     Overrides { args: ["sh", "-c", script].map(str::to_owned).to_vec(), ..Overrides::default() }
 }
 
 /// Runs a process in a container: exit status and output.
-pub fn exec_with(container: &Container, overrides: Overrides) -> (i32, String) {
+pub(crate) fn exec_with(container: &Container, overrides: Overrides) -> (i32, String) {
     capture(|| container.exec(&exec_options(overrides)).unwrap().wait().unwrap())
 }
 
 /// Options of `exec` with nothing special.
-pub fn exec_options(overrides: Overrides) -> ExecOptions {
+pub(crate) fn exec_options(overrides: Overrides) -> ExecOptions {
     ExecOptions {
         process: ExecProcess::Overrides(overrides),
         pid_file: None,
@@ -159,7 +159,8 @@ pub fn exec_options(overrides: Overrides) -> ExecOptions {
 }
 
 fn config(name: &str, script: &str) -> Value {
-    let caps = json!(["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_KILL", "CAP_MKNOD", "CAP_SETUID", "CAP_SETGID"]);
+    let caps =
+        json!(["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_KILL", "CAP_MKNOD", "CAP_SETUID", "CAP_SETGID"]);
     json!({
         "ociVersion": "1.2.0",
         "root": {"path": "rootfs", "readonly": false},

@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::bundle::{Bundle, exec_options, exec_output, exec_with, overrides};
 use crate::harness::{Test, capture};
 
-pub const TESTS: &[Test] = &[
+pub(crate) const TESTS: &[Test] = &[
     ("exec::a_process_joins_everything_of_the_container", joins),
     ("exec::exit_status_user_environment_and_directory", overriding),
     ("exec::capabilities_are_added_but_never_inheritable", capabilities),
@@ -94,7 +94,10 @@ fn failures() {
     let mut changes = overrides("");
     changes.args = vec!["nosuch".into()];
     let (error, output) = capture(|| container.exec(&exec_options(changes.clone())).unwrap_err());
-    assert_eq!((*error.kind(), error.to_string().as_str()), (Kind::Exec, "exec: \"nosuch\": executable file not found in $PATH"));
+    assert_eq!(
+        (*error.kind(), error.to_string().as_str()),
+        (Kind::Exec, "exec: \"nosuch\": executable file not found in $PATH")
+    );
     assert_eq!(output, "");
     changes.args = vec!["/etc".into()];
     assert_eq!(container.exec(&exec_options(changes)).unwrap_err().to_string(), "exec: \"/etc\": is a directory");

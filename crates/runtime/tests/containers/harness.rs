@@ -10,21 +10,21 @@ use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use rustix::process::{Signal, WaitId, WaitIdOptions, waitid};
 
 /// A name and what it runs; a panic is a failure.
-pub type Test = (&'static str, fn());
+pub(crate) type Test = (&'static str, fn());
 
 /// How long one test may take.
 const LIMIT: rustix::time::Timespec = rustix::time::Timespec { tv_sec: 60, tv_nsec: 0 };
 
 /// Where a test has its files.
-pub const DIR: &str = "/tmp/runtime-test";
+pub(crate) const DIR: &str = "/tmp/runtime-test";
 
 /// The cgroup below which a test has its containers.
-pub fn cgroup() -> String {
+pub(crate) fn cgroup() -> String {
     format!("/runtime-test-{}", id())
 }
 
 /// Runs the tests that the command line names, all by default; gives the exit status.
-pub fn run(tests: &[Test]) -> i32 {
+pub(crate) fn run(tests: &[Test]) -> i32 {
     let words: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     let chosen: Vec<&Test> =
         tests.iter().filter(|(name, _)| words.is_empty() || words.iter().any(|word| name.contains(word))).collect();
@@ -77,7 +77,7 @@ fn prepare(id: &str) {
 }
 
 /// The id of the running test.
-pub fn id() -> String {
+pub(crate) fn id() -> String {
     fs::read_to_string(format!("{DIR}/id")).unwrap()
 }
 
@@ -91,7 +91,7 @@ fn remove_cgroups(id: &str) {
 }
 
 /// What standard output and error get while `f` runs, and its result.
-pub fn capture<T>(f: impl FnOnce() -> T) -> (T, String) {
+pub(crate) fn capture<T>(f: impl FnOnce() -> T) -> (T, String) {
     let file = rustix::fs::memfd_create("output", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
     let saved: [OwnedFd; 2] = [
         rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 100).unwrap(),

@@ -5,7 +5,7 @@ use rtc_runtime::{Kind, Payload, Status, create};
 use crate::bundle::Bundle;
 use crate::harness::Test;
 
-pub const TESTS: &[Test] = &[
+pub(crate) const TESTS: &[Test] = &[
     ("hold::the_process_stands_in_the_container_with_all_privilege", stands),
     ("hold::an_error_of_the_closure_takes_everything_back", refused),
 ];
@@ -18,7 +18,8 @@ fn stands() {
     let mut closure = |held: &rtc_runtime::Held| {
         let pid = held.pid;
         let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-        let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim().to_owned();
+        let field =
+            |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim().to_owned();
         assert_eq!(field("Uid:"), "0\t0\t0\t0");
         assert_eq!(field("NSpid:").split_whitespace().last(), Some("1"));
         assert_eq!(fs::read_link(format!("/proc/{pid}/cwd"))?.to_str(), Some("/"));

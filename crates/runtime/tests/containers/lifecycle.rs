@@ -1,11 +1,11 @@
 use std::fs;
 
-use rtc_runtime::{Kind, Status, create, Payload};
+use rtc_runtime::{Kind, Payload, Status, create};
 
 use crate::bundle::{Bundle, exec_output};
 use crate::harness::Test;
 
-pub const TESTS: &[Test] = &[
+pub(crate) const TESTS: &[Test] = &[
     ("lifecycle::a_container_is_created_started_killed_and_deleted", whole_life),
     ("lifecycle::run_gives_the_exit_status", exit_status),
     ("lifecycle::a_program_that_is_not_there_leaves_nothing", no_program),
@@ -58,7 +58,10 @@ fn no_program() {
     bundle.set("/process/args", serde_json::json!(["nosuch"]));
     bundle.save();
     let error = create(&bundle.host, &bundle.options, Payload::Exec).unwrap_err();
-    assert_eq!((*error.kind(), error.to_string().as_str()), (Kind::Exec, "exec: \"nosuch\": executable file not found in $PATH"));
+    assert_eq!(
+        (*error.kind(), error.to_string().as_str()),
+        (Kind::Exec, "exec: \"nosuch\": executable file not found in $PATH")
+    );
     bundle.nothing_left();
     // What only execve finds out.
     fs::write(bundle.rootfs().join("script"), "#!/no/such/interpreter\n").unwrap();
@@ -105,7 +108,10 @@ fn edited_config() {
 }
 
 fn delete_force() {
-    let mut bundle = Bundle::new("force", "mkdir /sys/fs/cgroup/sub && (sleep 1000 & echo $! > /sys/fs/cgroup/sub/cgroup.procs) && touch /done && sleep 1000");
+    let mut bundle = Bundle::new(
+        "force",
+        "mkdir /sys/fs/cgroup/sub && (sleep 1000 & echo $! > /sys/fs/cgroup/sub/cgroup.procs) && touch /done && sleep 1000",
+    );
     bundle.mount("/sys/fs/cgroup", "cgroup", "cgroup", &["rw"]);
     let container = bundle.start();
     while !bundle.rootfs().join("done").exists() {
@@ -127,7 +133,8 @@ fn killed_create() {
         Cloned::Parent { pidfd, .. } => {
             use std::os::fd::AsFd;
             let options = rustix::process::WaitIdOptions::EXITED;
-            let status = rustix::process::waitid(rustix::process::WaitId::PidFd(pidfd.as_fd()), options).unwrap().unwrap();
+            let status =
+                rustix::process::waitid(rustix::process::WaitId::PidFd(pidfd.as_fd()), options).unwrap().unwrap();
             assert_eq!(status.terminating_signal(), Some(9));
         }
     }

@@ -21,6 +21,13 @@ mod process;
 mod security;
 
 fn main() {
+    // As a program in a container: see security.rs.
+    if std::env::args().nth(1).as_deref() == Some(security::STAY) {
+        loop {
+            rustix::event::pause();
+        }
+    }
+    rtc_runtime::seal::ensure().unwrap();
     let tests = [
         lifecycle::TESTS,
         process::TESTS,

@@ -1,2 +1,2 @@
 use crate::harness::Test;
-pub const TESTS: &[Test] = &[];
+pub(crate) const TESTS: &[Test] = &[];

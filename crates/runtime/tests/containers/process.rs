@@ -3,7 +3,7 @@ use serde_json::json;
 use crate::bundle::Bundle;
 use crate::harness::Test;
 
-pub const TESTS: &[Test] = &[
+pub(crate) const TESTS: &[Test] = &[
     ("process::capabilities_are_those_of_the_configuration", capabilities),
     ("process::an_unprivileged_user_keeps_what_it_is_given", user_capabilities),
     ("process::user_groups_umask_and_home", user),
@@ -41,7 +41,8 @@ fn user_capabilities() {
 }
 
 fn user() {
-    let mut bundle = Bundle::new("user", "id -u; id -g; id -G; umask; echo $HOME; touch /tmp/f; stat -c '%a %u' /tmp/f");
+    let mut bundle =
+        Bundle::new("user", "id -u; id -g; id -G; umask; echo $HOME; touch /tmp/f; stat -c '%a %u' /tmp/f");
     std::fs::write(bundle.rootfs().join("etc/passwd"), "x:x:1000:1000:x:/home/x:/bin/sh\n").unwrap();
     bundle.mount("/tmp", "tmpfs", "tmpfs", &["mode=1777"]);
     bundle.set("/process/user", json!({"uid": 1000, "gid": 1001, "additionalGids": [5, 7], "umask": 0o027}));
@@ -50,8 +51,11 @@ fn user() {
 
 fn rlimits() {
     let mut bundle = Bundle::new("rlimits", "ulimit -Sn; ulimit -Hn; ulimit -c");
-    bundle.set("/process/rlimits", json!([{"type": "RLIMIT_NOFILE", "soft": 64, "hard": 128},
-        {"type": "RLIMIT_CORE", "soft": 0, "hard": 0}]));
+    bundle.set(
+        "/process/rlimits",
+        json!([{"type": "RLIMIT_NOFILE", "soft": 64, "hard": 128},
+        {"type": "RLIMIT_CORE", "soft": 0, "hard": 0}]),
+    );
     assert_eq!(bundle.good(), "64\n128\n0\n");
     // More than the caller may have: without CAP_SYS_RESOURCE as much as is allowed.
     bundle.set("/process/rlimits", json!([{"type": "RLIMIT_NOFILE", "soft": 70, "hard": 1_000_000_000}]));
@@ -104,7 +108,8 @@ fn environment() {
     let mut bundle = Bundle::new("env", "env");
     bundle.set("/process/env", json!(["PATH=/bin", "A=1", "HOME=", "A=2"]));
     let output = bundle.good();
-    let mut lines: Vec<&str> = output.lines().filter(|line| !line.starts_with("SHLVL") && !line.starts_with("PWD")).collect();
+    let mut lines: Vec<&str> =
+        output.lines().filter(|line| !line.starts_with("SHLVL") && !line.starts_with("PWD")).collect();
     lines.sort_unstable();
     assert_eq!(lines, ["A=2", "HOME=/", "PATH=/bin"]);
     bundle.set("/process/env", json!(["nothing"]));
@@ -123,7 +128,10 @@ fn signals() {
 }
 
 fn names() {
-    let mut bundle = Bundle::new("names", "hostname; cat /proc/sys/kernel/domainname /proc/sys/kernel/msgmax /proc/sys/net/ipv4/ip_forward; ifconfig lo | grep -c UP");
+    let mut bundle = Bundle::new(
+        "names",
+        "hostname; cat /proc/sys/kernel/domainname /proc/sys/kernel/msgmax /proc/sys/net/ipv4/ip_forward; ifconfig lo | grep -c UP",
+    );
     bundle.set("/domainname", "example.test".into());
     bundle.set("/linux/sysctl", json!({"kernel.msgmax": "4321", "net/ipv4/ip_forward": "1"}));
     assert_eq!(bundle.good(), "box\nexample.test\n4321\n1\n1\n");
