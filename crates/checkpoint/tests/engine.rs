@@ -128,3 +128,70 @@ fn a_shell_counts_on_where_it_was() {
     wait_for(|| (counter(&dir) >= before).then_some(()));
     drop(tree);
 }
+
+/// A Python program with threads, floating point, signal handlers and a large heap goes on; its own checks tell.
+#[test]
+fn a_program_with_threads_and_a_heap_goes_on() {
+    let dir = Dir::new("python");
+    std::fs::write(
+        dir.0.join("program.py"),
+        r#"
+import hashlib, math, os, signal, threading, time
+data = [hashlib.sha256(str(i).encode()).digest() for i in range(50000)]
+big = bytearray(os.urandom(8 << 20))
+digest = hashlib.sha256(big).hexdigest()
+hits = []
+signal.signal(signal.SIGUSR1, lambda *_: hits.append(1))
+counts = [0.0] * 4
+def work(n):
+    x = 0.5 + n
+    while True:
+        for _ in range(1000):
+            x = math.sin(x) + math.sqrt(x * x + 1)
+        counts[n] += 1
+        time.sleep(0.0005)
+for n in range(4):
+    threading.Thread(target=work, args=(n,), daemon=True).start()
+round = 0
+while True:
+    ok = all(data[i] == hashlib.sha256(str(i).encode()).digest() for i in range(0, 50000, 500))
+    ok = ok and hashlib.sha256(big).hexdigest() == digest
+    round += 1
+    with open("count.new", "w") as f:
+        f.write(str(round if ok else -1))
+    os.rename("count.new", "count")
+    with open("threads.new", "w") as f:
+        f.write(str(int(min(counts))))
+    os.rename("threads.new", "threads")
+"#,
+    )
+    .unwrap();
+    let tree = Tree::new("exec <&- >&- 2>&-; exec python3 program.py", &dir.0);
+    wait_for(|| (counter(&dir) > 2).then_some(()));
+    let mut tree = Some(tree);
+    for _ in 0..3 {
+        let report = checkpoint(tree.as_ref().unwrap(), &dir, false);
+        eprintln!("{report:?}");
+        let before = counter(&dir);
+        let threads: u64 = std::fs::read_to_string(dir.0.join("threads")).unwrap().parse().unwrap();
+        tree = Some(restore(&dir));
+        wait_for(|| (counter(&dir) >= before + 3).then_some(()));
+        wait_for(|| std::fs::read_to_string(dir.0.join("threads")).ok()?.parse::<u64>().ok().filter(|t| *t > threads));
+    }
+}
+
+/// What a container that runs on after its checkpoint must not notice.
+#[test]
+fn a_tree_that_is_left_running_runs_on() {
+    let dir = Dir::new("leave");
+    let script = "exec <&- >&- 2>&-; (while :; do sleep 0.001; done) & i=0; \
+                  while :; do i=$((i+1)); echo $i > count.new; mv count.new count; done";
+    let tree = Tree::new(script, &dir.0);
+    wait_for(|| (counter(&dir) > 10).then_some(()));
+    for _ in 0..20 {
+        let report = checkpoint(&tree, &dir, true);
+        assert!(report.processes >= 2);
+        let before = counter(&dir);
+        wait_for(|| (counter(&dir) > before).then_some(()));
+    }
+}

@@ -293,6 +293,21 @@ pub fn wait_until(tid: i32, deadline: Instant) -> Result<Option<Wait>> {
     }
 }
 
+/// Waits until all of these tasks, which have been killed, are dead and known to be so.
+///
+/// The kernel tells of ends in an order of its own: a leader's after its threads', and the last thread of a pid
+/// namespace's init waits until all others have been waited for. So none is waited for alone.
+pub fn reap(mut tids: Vec<i32>) {
+    while !tids.is_empty() {
+        let before = tids.len();
+        // A task that isn't ours any more (ECHILD) needs no waiting for.
+        tids.retain(|tid| matches!(wait_once(*tid, libc::WNOHANG), Ok(None | Some(Wait::Stopped(..)))));
+        if tids.len() == before {
+            std::thread::sleep(Duration::from_micros(50));
+        }
+    }
+}
+
 fn wait_once(tid: i32, flags: i32) -> Result<Option<Wait>> {
     let mut status = 0;
     // SAFETY: waitpid writes one int.

@@ -365,12 +365,7 @@ impl Dump<'_> {
             held.before_kill()?;
         }
         self.container.kill()?;
-        for process in self.stopped.drain(..).rev() {
-            // A leader's end is told only after those of its threads.
-            for task in process.threads.iter().rev() {
-                while matches!(ptrace::wait(task.tid()), Ok(ptrace::Wait::Stopped(..))) {}
-            }
-        }
+        ptrace::reap(self.stopped.drain(..).flat_map(|p| p.threads).map(|t| t.tid()).collect());
         Ok(())
     }
 }
