@@ -16,6 +16,8 @@ struct Tree {
 
 impl Tree {
     fn new(script: &str, dir: &Path) -> Self {
+        // What the test inherited from its caller isn't the container's.
+        rtc_sys::process::cloexec_range(3, u32::MAX).unwrap();
         let mut command = Command::new("unshare");
         command.args(["--pid", "--mount", "--net", "--ipc", "--uts", "--fork", "--kill-child", "--mount-proc"]);
         command.args(["setsid", "sh", "-c", script]).current_dir(dir);
