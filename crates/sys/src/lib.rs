@@ -30,6 +30,7 @@ pub mod ptrace;
 pub mod regs;
 pub mod sched;
 pub mod seccomp;
+pub mod shm;
 pub mod socket;
 
 pub use error::{CallExt, Errno, Error, Result};

@@ -123,6 +123,10 @@ kinds! {
     ProcFile(resource::proc_file::ProcFile),
     /// A namespace of the container's own.
     Namespace(resource::proc_file::NamespaceFile),
+    /// A memory object made by memfd_create.
+    Memfd(resource::memfd::Memfd),
+    /// Memory shared by inheritance.
+    SharedAnonymous(resource::memfd::SharedAnonymous),
     /// A device without state.
     Device(resource::device::Device),
     /// A regular file that has or had a path.

@@ -6,6 +6,7 @@ pub mod eventfd;
 pub mod external;
 pub mod ghost;
 pub mod location;
+pub mod memfd;
 pub mod path_only;
 pub mod pipe;
 pub mod pipe_buffer;
