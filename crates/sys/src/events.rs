@@ -75,6 +75,30 @@ pub fn epoll_set_params(fd: BorrowedFd<'_>, params: EpollParams) -> Result<()> {
     nothing(done, "ioctl", format_args!("{}, EPIOCSPARAMS, {params:?}", fd.as_raw_fd()))
 }
 
+/// What [`epoll_change`] does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EpollChange {
+    /// `EPOLL_CTL_ADD`
+    Add,
+    /// `EPOLL_CTL_MOD`
+    Modify,
+}
+
+/// Adds or changes what an epoll instance watches under the number `fd` of the calling thread's table (epoll_ctl(2)).
+///
+/// # Errors
+/// The errno of the call: `EBADF`, `EEXIST`, `EPERM` for a file that can't be watched, `ELOOP`, `EINVAL`.
+pub fn epoll_change(epoll: BorrowedFd<'_>, change: EpollChange, fd: i32, events: u32, data: u64) -> Result<()> {
+    let operation = match change {
+        EpollChange::Add => libc::EPOLL_CTL_ADD,
+        EpollChange::Modify => libc::EPOLL_CTL_MOD,
+    };
+    let mut event = libc::epoll_event { events, u64: data };
+    // SAFETY: the call reads one epoll_event; a number that isn't a descriptor is refused.
+    let done = unsafe { libc::epoll_ctl(epoll.as_raw_fd(), operation, fd, &raw mut event) };
+    nothing(done, "epoll_ctl", format_args!("{}, {change:?}, {fd}, {{{events:#x}, {data:#x}}}", epoll.as_raw_fd()))
+}
+
 /// Makes a signalfd for the signals of `mask`: bit n-1 stands for signal n. It is close-on-exec.
 ///
 /// # Errors

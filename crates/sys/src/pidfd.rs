@@ -1,19 +1,108 @@
 //! pidfd_open(2) and pidfd_getfd(2) with errors that name the call.
 
 use crate::{CallExt, Errno, Error, Result};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// A handle of the process `pid` (Linux 5.3), immune to its number being used again.
 ///
 /// # Errors
 /// The errno of the call; `ESRCH` for a `pid` below 1, too.
 pub fn open(pid: i32) -> Result<OwnedFd> {
+    open_flags(pid, 0)
+}
+
+/// As [`open`], with flags: `PIDFD_THREAD` (`O_EXCL`, Linux 6.9) for a handle of the thread `pid`.
+///
+/// # Errors
+/// As [`open`]; `EINVAL` when the kernel doesn't know a flag.
+pub fn open_flags(pid: i32, flags: i32) -> Result<OwnedFd> {
     let process = u32::try_from(pid).ok().and_then(|p| rustix::process::Pid::from_raw(p as i32));
     let Some(process) = process else {
-        return Err(Error::new("pidfd_open", format_args!("{pid}, 0"), Errno::ESRCH));
+        return Err(Error::new("pidfd_open", format_args!("{pid}, {flags}"), Errno::ESRCH));
     };
-    rustix::process::pidfd_open(process, rustix::process::PidfdFlags::empty())
-        .call("pidfd_open", format_args!("{pid}, 0"))
+    rustix::process::pidfd_open(process, rustix::process::PidfdFlags::from_bits_retain(flags as u32))
+        .call("pidfd_open", format_args!("{pid}, {flags}"))
+}
+
+/// The wait status of the dead process of a pidfd (`PIDFD_GET_INFO` with `PIDFD_INFO_EXIT`, Linux 6.15).
+///
+/// # Errors
+/// The errno of the call; `ENODATA` when the kernel doesn't tell.
+pub fn exit_status(pidfd: BorrowedFd<'_>) -> Result<i32> {
+    /// _IOWR(0xFF, 11, struct pidfd_info) of 64 bytes
+    const PIDFD_GET_INFO: u64 = 0xc040_ff0b;
+    const PIDFD_INFO_EXIT: u64 = 1 << 3;
+    let describe = || format!("{}, PIDFD_GET_INFO, EXIT", pidfd.as_raw_fd());
+    let mut info = [PIDFD_INFO_EXIT, 0, 0, 0, 0, 0, 0, 0];
+    // SAFETY: the request reads and writes the 64 bytes that its number announces.
+    if unsafe { libc::ioctl(pidfd.as_raw_fd(), PIDFD_GET_INFO, info.as_mut_ptr()) } < 0 {
+        return Err(Error::last("ioctl", describe()));
+    }
+    if info[0] & PIDFD_INFO_EXIT == 0 {
+        return Err(Error::new("ioctl", describe(), Errno::ENODATA));
+    }
+    // exit_code is the last of the 32-bit members.
+    Ok((info[7] >> 32) as i32)
+}
+
+/// The namespace around a pid or user namespace (`NS_GET_PARENT`, Linux 4.9).
+///
+/// # Errors
+/// The errno of the call; `EPERM` when it can't be seen from here.
+pub fn parent_namespace(namespace: BorrowedFd<'_>) -> Result<OwnedFd> {
+    const NS_GET_PARENT: u64 = 0xb702;
+    // SAFETY: the request takes no argument.
+    let fd = unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_PARENT) };
+    if fd < 0 {
+        return Err(Error::last("ioctl", format_args!("{}, NS_GET_PARENT", namespace.as_raw_fd())));
+    }
+    // SAFETY: the request has just made this descriptor, nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The pidfd of a process that has ended with the wait status `status` and has been reaped.
+/// A status that says "killed by a signal" is reached with that signal, without a core dump.
+///
+/// # Errors
+/// The errno of clone3(2) or waitid(2).
+pub fn dead(status: i32) -> Result<OwnedFd> {
+    let mut pidfd: i32 = -1;
+    // struct clone_args: flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls. No exit signal, so
+    // that nobody but us can be waiting for the child.
+    let args: [u64; 8] = [libc::CLONE_PIDFD as u64, (&raw mut pidfd) as u64, 0, 0, 0, 0, 0, 0];
+    // SAFETY: without CLONE_VM the child has its own memory, as after fork; it makes plain system calls only.
+    match unsafe { libc::syscall(libc::SYS_clone3, args.as_ptr(), size_of_val(&args)) } {
+        -1 => return Err(Error::last("clone3", "CLONE_PIDFD")),
+        0 => end(status),
+        _ => {}
+    }
+    // SAFETY: the kernel has written a new descriptor, nobody else owns it.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    // SAFETY: a null siginfo is allowed by the system call; glibc's wrapper is for P_PIDFD the same.
+    let waited = unsafe {
+        libc::waitid(libc::P_PIDFD, pidfd.as_raw_fd() as u32, std::ptr::null_mut(), libc::WEXITED | libc::__WALL)
+    };
+    if waited < 0 { Err(Error::last("waitid", "P_PIDFD, WEXITED | __WALL")) } else { Ok(pidfd) }
+}
+
+/// Ends the calling process as `status` says.
+fn end(status: i32) -> ! {
+    let signal = status & 0x7f;
+    // SAFETY: system calls only, on memory of this frame; the process ends in any case.
+    unsafe {
+        if signal != 0 {
+            let limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+            libc::syscall(libc::SYS_prlimit64, 0_u64, u64::from(libc::RLIMIT_CORE), &raw const limit, 0_u64);
+            // The default action, with nothing blocked: struct sigaction of the kernel is all zero.
+            let default = [0_u64; 4];
+            libc::syscall(libc::SYS_rt_sigaction, i64::from(signal), default.as_ptr(), 0_u64, 8_u64);
+            libc::syscall(libc::SYS_rt_sigprocmask, i64::from(libc::SIG_SETMASK), default.as_ptr(), 0_u64, 8_u64);
+            libc::syscall(libc::SYS_kill, libc::syscall(libc::SYS_getpid), i64::from(signal));
+        }
+        loop {
+            libc::syscall(libc::SYS_exit_group, i64::from(status >> 8 & 0xff));
+        }
+    }
 }
 
 /// A descriptor of ours of the description that `target_fd` is in the process of `pidfd` (Linux 5.6);
@@ -39,6 +128,19 @@ mod tests {
         let fetched = get_fd(open(pid).unwrap().as_fd(), file.as_raw_fd()).unwrap();
         let order = kcmp(pid, pid, Resource::File(file.as_raw_fd(), fetched.as_raw_fd())).unwrap();
         assert_eq!(order, std::cmp::Ordering::Equal);
+    }
+
+    #[test]
+    fn a_dead_process_has_the_status_it_was_to_have() {
+        for status in [0, 3 << 8, 255 << 8, libc::SIGKILL, libc::SIGTERM, libc::SIGRTMAX()] {
+            let fd = dead(status).unwrap();
+            let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).unwrap();
+            assert!(info.contains("Pid:\t-1"), "{info}");
+            // Before Linux 6.15 nobody is told.
+            if let Ok(seen) = exit_status(fd.as_fd()) {
+                assert_eq!(seen, status);
+            }
+        }
     }
 
     #[test]

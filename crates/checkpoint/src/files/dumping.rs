@@ -124,6 +124,18 @@ impl<'a> Dump<'a> {
         self.env.blockers.push(Blocker { pid, what, why: why.into(), remedy: remedy.into() });
     }
 
+    /// As [`Dump::block`], for a description known by its id.
+    ///
+    /// # Errors
+    /// When the description's task is gone.
+    pub fn block_file(&mut self, id: FileId, why: impl Into<String>, remedy: impl Into<String>) -> Result<()> {
+        let (why, remedy) = (why.into(), remedy.into());
+        self.probe(id, |probe, cx| {
+            cx.block(probe, why, remedy);
+            Ok(())
+        })
+    }
+
     /// Notes something that belongs to no description (a mount).
     pub fn block_other(&mut self, blocker: Blocker) {
         self.env.blockers.push(blocker);

@@ -117,6 +117,10 @@ kinds! {
     Timerfd(resource::timerfd::Timerfd),
     /// Signals to read.
     Signalfd(resource::signalfd::Signalfd),
+    /// Event poll.
+    Epoll(resource::epoll::Epoll),
+    /// Process descriptor.
+    Pidfd(resource::pidfd::Pidfd),
     /// An `O_PATH` descriptor of a symbolic link, socket, FIFO or device.
     PathOnly(resource::path_only::PathOnly),
     /// A file or directory of /proc.
@@ -144,6 +148,9 @@ impl FileKind {
 
 /// Notes a kind of file that no line of the table recognises.
 fn unknown(probe: &Probe<'_>, cx: &mut Dump<'_>) {
+    if let Some((why, remedy)) = resource::refused::refusal(probe.link) {
+        return cx.block(probe, why, remedy);
+    }
     let why = match probe.file_type() {
         libc::S_IFSOCK => "a socket of a family that rtc can't save".to_owned(),
         libc::S_IFCHR | libc::S_IFBLK => {

@@ -2,15 +2,18 @@
 
 pub mod attributes;
 pub mod device;
+pub mod epoll;
 pub mod eventfd;
 pub mod external;
 pub mod ghost;
 pub mod location;
 pub mod memfd;
 pub mod path_only;
+pub mod pidfd;
 pub mod pipe;
 pub mod pipe_buffer;
 pub mod proc_file;
+pub mod refused;
 pub mod reg_file;
 pub mod signalfd;
 pub mod socket;

@@ -5,3 +5,4 @@
 mod counters;
 mod holder;
 mod pipes;
+mod watchers;
