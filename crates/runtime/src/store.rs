@@ -194,6 +194,8 @@ impl Store {
         let path = self.path.join(FIFO);
         rustix::fs::mknodat(rustix::fs::CWD, &path, FileType::Fifo, Mode::from(0o622), 0)
             .call("mkfifo", path.display())?;
+        // Init opens it as the container's user, and the caller's umask has taken others' right to write.
+        rustix::fs::chmod(&path, Mode::from(0o622)).call("chmod", path.display())?;
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         Ok(rustix::fs::open(&path, flags, Mode::empty()).call("open", path.display())?)
     }
