@@ -38,15 +38,17 @@ pub fn choose(binary: PathBuf) {
 }
 
 impl Runtime {
-    /// The binary that `RTC` names, or the chosen one, or the newest build of the workspace,
-    /// keeping states under `root`.
+    /// The binary that `RTC` names, else runc or crun if `RUNTIME_UNDER_TEST` says so, else the chosen one, or the
+    /// newest build of the workspace; it keeps states under `root`.
     ///
     /// # Panics
     /// Where there is no such binary.
     pub fn new(root: PathBuf) -> Self {
-        let words = match std::env::var("RTC") {
-            Ok(line) => line.split_whitespace().map(str::to_owned).collect(),
-            Err(_) => vec![CHOSEN.get_or_init(workspace_build).to_string_lossy().into_owned()],
+        let line = |name| std::env::var(name).ok();
+        let other = || line("RUNTIME_UNDER_TEST").filter(|name| name != "rtc");
+        let words = match line("RTC").or_else(other) {
+            Some(line) => line.split_whitespace().map(str::to_owned).collect(),
+            None => vec![CHOSEN.get_or_init(workspace_build).to_string_lossy().into_owned()],
         };
         Self { words, root }
     }

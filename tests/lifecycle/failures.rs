@@ -1,0 +1,188 @@
+//! Bad input: one clear line, status 1, nothing left.
+
+use std::fs;
+
+use crate::harness::{Bundle, Kind, Outcome, differs};
+use serde_json::json;
+
+/// `create` and `run` fail with a line that holds `text`, and leave nothing.
+#[track_caller]
+fn refused(bundle: &Bundle, text: &str) {
+    for command in ["create", "run"] {
+        bundle.call(command, &[]).fails(1, text);
+        bundle.assert_gone();
+    }
+}
+
+#[test]
+fn no_bundle() {
+    let bundle = Bundle::new(&["true"]);
+    fs::remove_file(bundle.dir().join("config.json")).unwrap();
+    refused(&bundle, "config.json");
+    fs::remove_dir_all(bundle.dir()).unwrap();
+    refused(&bundle, "bundle");
+}
+
+#[test]
+fn a_broken_config() {
+    let bundle = Bundle::new(&["true"]);
+    for content in ["", "{", "{\"ociVersion\":", "[]", "{}"] {
+        fs::write(bundle.dir().join("config.json"), content).unwrap();
+        refused(&bundle, "");
+    }
+    fs::write(bundle.dir().join("config.json"), "null").unwrap();
+    differs(&[(Kind::Runc, "this old one crashes")], || refused(&bundle, ""));
+}
+
+#[test]
+fn values_that_make_no_sense() {
+    let changes: [(&str, &str, serde_json::Value); 6] = [
+        ("process", "/process", json!(null)),
+        ("args", "/process/args", json!([])),
+        ("cwd", "/process/cwd", json!("relative")),
+        ("cwd", "/process/cwd", json!("")),
+        ("rlimit", "/process/rlimits", json!([{ "type": "RLIMIT_BOGUS", "soft": 1, "hard": 1 }])),
+        ("root", "/root", json!(null)),
+    ];
+    for (name, pointer, value) in changes {
+        differs(&[(Kind::Crun, "takes some of it"), (Kind::Runc, "takes some of it")], || {
+            let bundle = Bundle::new(&["true"]).with(|config| {
+                let (parent, key) = pointer.rsplit_once('/').unwrap();
+                config.pointer_mut(parent).unwrap()[key] = value.clone();
+            });
+            refused(&bundle, "");
+            assert!(Kind::under_test() == Kind::Rtc, "the others refuse {name} too");
+        });
+    }
+}
+
+#[test]
+fn no_root_file_system() {
+    let bundle = Bundle::new(&["true"]);
+    fs::remove_dir_all(bundle.dir().join("rootfs")).unwrap();
+    refused(&bundle, "rootfs");
+}
+
+/// The words from which podman and docker make their exit statuses 127 and 126.
+#[test]
+fn a_program_that_is_not_there() {
+    let bundle = Bundle::new(&["nosuch"]);
+    refused(&bundle, "executable file");
+    differs(&[(Kind::Crun, "has its own words")], || {
+        refused(&bundle, "exec: \"nosuch\": executable file not found in $PATH");
+    });
+    differs(&[(Kind::Crun, "has its own words")], || {
+        refused(&Bundle::new(&["/nosuch"]), "no such file or directory");
+    });
+    differs(&[(Kind::Crun, "has its own words")], || {
+        let plain = Bundle::new(&["/tmp/plain"]).with_file("tmp/plain", "echo hello", 0o644);
+        refused(&plain, "permission denied");
+    });
+}
+
+/// The kernel finds this one only at the very end, when `start` has let the process go.
+#[test]
+fn a_script_without_its_interpreter() {
+    let bundle = Bundle::new(&["/run.sh"]).with_file("run.sh", "#!/nosuch\n", 0o755);
+    differs(&[(Kind::Crun, "says it with other words")], || {
+        let outcome = bundle.call("run", &[]);
+        assert_ne!(outcome.status, 0);
+        assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
+        assert!(outcome.stderr.contains("exec /run.sh: no such file or directory"), "{}", outcome.stderr);
+    });
+    bundle.assert_gone();
+}
+
+#[test]
+fn failing_hooks() {
+    for hook in ["prestart", "createRuntime", "createContainer", "startContainer", "poststart"] {
+        // createContainer and startContainer hooks are executed in the container's file system.
+        let program = if hook.ends_with("Container") { "/bin/sh" } else { "/usr/bin/busybox" };
+        let entry = |status: &str| json!({ "path": program, "args": ["sh", "-c", format!("exit {status}")] });
+        let bundle =
+            Bundle::new(&["sleep", "1000"]).with(|config| config["hooks"] = json!({ hook: [entry("0"), entry("1")] }));
+        differs(
+            &[(Kind::Crun, "has its own words"), (Kind::Runc, "this old one counts on after a failing poststart")],
+            || {
+                let run = bundle.call("run", &["-d"]);
+                assert_eq!(run.status, 1, "{hook}: {run:?}");
+                assert!(run.stderr.contains(&format!("error running {hook} hook #1:")), "{run:?}");
+                bundle.assert_gone();
+                assert!(Kind::under_test() == Kind::Rtc, "only poststart differs");
+            },
+        );
+        bundle.call("delete", &["--force"]).ok();
+    }
+}
+
+#[test]
+fn hooks_get_the_state() {
+    let bundle = Bundle::new(&["true"]);
+    let file = bundle.file("hook");
+    let save = |name: &str| {
+        let line = format!("cat > {}.{name}", file.display());
+        json!([{ "path": "/usr/bin/busybox", "args": ["sh", "-c", line] }])
+    };
+    let bundle = bundle.with(|config| {
+        config["hooks"] = json!({ "createRuntime": save("createRuntime"), "poststart": save("poststart"), "poststop": save("poststop") });
+        config["annotations"] = json!({ "a": "b" });
+        config["process"]["args"] = json!(["sleep", "1000"]);
+    });
+    bundle.call("run", &["-d"]).ok();
+    let pid = bundle.state()["pid"].clone();
+    bundle.call("delete", &["--force"]).ok();
+    for (name, status) in [("createRuntime", "creating"), ("poststart", "running"), ("poststop", "stopped")] {
+        let text = fs::read_to_string(bundle.file(&format!("hook.{name}"))).unwrap();
+        let state: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(state["id"], bundle.id.as_str(), "{name}");
+        assert_eq!(state["annotations"]["a"], "b", "{name}");
+        assert_eq!(state["bundle"], bundle.dir().to_str().unwrap(), "{name}");
+        if name != "poststop" {
+            assert_eq!(state["pid"], pid, "{name}");
+        }
+        differs(
+            if name == "poststop" {
+                &[]
+            } else {
+                &[(Kind::Runc, "this old one is a step behind"), (Kind::Crun, "says created")]
+            },
+            || {
+                assert_eq!(state["status"], status, "{name}");
+                assert_ne!((Kind::under_test(), name), (Kind::Runc, "createRuntime"));
+                assert_ne!((Kind::under_test(), name), (Kind::Crun, "poststart"));
+            },
+        );
+    }
+}
+
+/// A hook that never ends is ended after its timeout.
+#[test]
+fn hooks_have_a_timeout() {
+    let bundle = Bundle::new(&["true"]).with(|config| {
+        config["hooks"] =
+            json!({ "createRuntime": [{ "path": "/usr/bin/busybox", "args": ["sleep", "1000"], "timeout": 1 }] });
+    });
+    differs(&[(Kind::Crun, "has its own words"), (Kind::Runc, "this old one doesn't name the hook")], || {
+        bundle.call("run", &[]).fails(1, "error running createRuntime hook #0:");
+    });
+    bundle.assert_gone();
+}
+
+#[test]
+fn files_that_cannot_be_written() {
+    let bundle = Bundle::new(&["sleep", "1000"]);
+    bundle.call("create", &["--pid-file", "/nosuch/pid"]).fails(1, "/nosuch/");
+    bundle.assert_gone();
+    bundle.call("create", &["--console-socket", "/nosuch/socket"]).fails(1, "");
+    bundle.assert_gone();
+}
+
+#[test]
+fn updates_that_make_no_sense() {
+    let bundle = Bundle::new(&["sleep", "1000"]).running();
+    bundle.call("update", &["--memory", "lots"]).fails(1, "lots");
+    bundle.call("update", &["--resources", "/nosuch"]).fails(1, "/nosuch");
+    let mut update = bundle.command("update", &["--resources=-"]);
+    Outcome::of(&mut update).fails(1, "");
+    assert_eq!(bundle.status(), "running");
+}

@@ -1,0 +1,14 @@
+//! The commands of the lifecycle, as engines and people call them.
+//!
+//! Runs against rtc, and against runc and crun (`RUNTIME_UNDER_TEST`), whose known differences are named in the tests.
+//! Left out: checkpoint and restore, which have tests of their own (`programs`, `zoo`).
+
+#![forbid(unsafe_code)]
+
+mod failures;
+mod harness;
+mod life;
+mod output;
+mod processes;
+mod pty;
+mod terminal;
