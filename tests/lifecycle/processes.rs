@@ -98,11 +98,11 @@ fn exec_gives_the_status_of_its_process() {
 
 #[test]
 fn exec_fails_with_255() {
-    let bundle = Bundle::new(&SLEEP).running();
+    let bundle = Bundle::new(&SLEEP).with_file("tmp/plain", "echo hello", 0o644).running();
     differs(&[(Kind::Crun, "gives 1")], || {
         bundle.exec(&[], &["nosuch"]).fails(255, "exec: \"nosuch\": executable file not found in $PATH");
         bundle.exec(&["--pid-file", "/nosuch/pid"], &["true"]).fails(255, "/nosuch/");
-        bundle.exec(&[], &["/etc"]).fails(255, "permission denied");
+        bundle.exec(&[], &["/tmp/plain"]).fails(255, "permission denied");
     });
     assert_eq!(bundle.status(), "running");
     Outcome::of(bundle.command("kill", &[]).arg("KILL")).ok();

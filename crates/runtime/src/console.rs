@@ -59,6 +59,9 @@ pub(crate) fn open(root: &RootDir, process: &Process) -> Result<Terminal> {
         let cells = |n: u64| u16::try_from(n).unwrap_or(u16::MAX);
         let size = Winsize { ws_row: cells(size.height()), ws_col: cells(size.width()), ws_xpixel: 0, ws_ypixel: 0 };
         rustix::termios::tcsetwinsize(&slave, size).call("ioctl", "TIOCSWINSZ")?;
+    } else if let Ok(size) = rustix::termios::tcgetwinsize(rustix::stdio::stdin()) {
+        // The caller's terminal: a program in the foreground finds its size from the first instruction on.
+        rustix::termios::tcsetwinsize(&slave, size).call("ioctl", "TIOCSWINSZ")?;
     }
     Ok(Terminal { master, slave })
 }

@@ -100,6 +100,13 @@ impl Container {
         matches!(life, Ok(Life::Alive)).then_some(init.pid)
     }
 
+    /// Init's pid when it is a child of this process, from the `create` or `run` of this call; it may have ended, and
+    /// its number is its own until it is waited for.
+    #[must_use]
+    pub fn child_pid(&self) -> Option<i32> {
+        self.child.as_ref().and(self.record.init.as_ref()).map(|init| init.pid)
+    }
+
     /// The configuration the container was created with.
     ///
     /// # Errors

@@ -61,6 +61,7 @@ pub fn features() -> Value {
         "ociVersionMin": OCI_VERSION_MIN,
         "ociVersionMax": OCI_VERSION_MAX,
         "hooks": HOOKS,
+        "mountOptions": crate::known_mount_options(),
         "linux": linux(),
         "annotations": {
             // The key that engines look for, of whatever runtime.

@@ -58,7 +58,7 @@ impl Run {
 pub(crate) fn stay(foreground: &Foreground, mut container: Container, keep: bool) -> Result<u8> {
     let ended = (|| {
         let terminal = container.take_console().map(Terminal::attach).transpose()?;
-        let pid = container.init_pid().context("init has no pid")?;
+        let pid = container.child_pid().context("init is not a child of this process")?;
         Ok::<_, anyhow::Error>(foreground.wait(pid, terminal)?)
     })();
     if ended.is_err() || !keep {

@@ -39,10 +39,7 @@ use crate::options::{CreateOptions, Payload};
 pub fn create(host: &Host, options: &CreateOptions, payload: Payload<'_>) -> Result<Container> {
     let held = matches!(payload, Payload::Hold(_));
     let container = parent::make(host, options, payload.into())?;
-    if held {
-        container.run_poststart()?;
-    }
-    Ok(container)
+    if held { poststart(container) } else { Ok(container) }
 }
 
 /// Creates and starts at once: as [`create`] and then [`Container::start`], without the wait between them.
@@ -51,6 +48,18 @@ pub fn create(host: &Host, options: &CreateOptions, payload: Payload<'_>) -> Res
 /// As those two.
 pub fn run(host: &Host, options: &CreateOptions) -> Result<Container> {
     let container = parent::make(host, options, parent::Goal::Run)?;
-    container.run_poststart()?;
-    Ok(container)
+    poststart(container)
+}
+
+/// Runs the poststart hooks of a container that was made in this call: when one fails, nothing is left of it.
+fn poststart(container: Container) -> Result<Container> {
+    match container.run_poststart() {
+        Ok(()) => Ok(container),
+        Err(error) => {
+            if let Err(e) = container.delete(true) {
+                log::warn!("delete the container: {e}");
+            }
+            Err(error)
+        }
+    }
 }

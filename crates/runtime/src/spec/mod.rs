@@ -38,10 +38,11 @@ fn parse_with<T: DeserializeOwned>(bytes: &[u8], prune: fn(&mut serde_json::Valu
     let Ok(mut value) = serde_json::from_slice::<serde_json::Value>(bytes) else { return Err(invalid(first)) };
     let mut ignored = Vec::new();
     prune(&mut value, &mut ignored);
-    if ignored.is_empty() {
-        return Err(invalid(first));
-    }
-    let parsed = serde_json::from_value(value).map_err(invalid)?;
+    let parsed = match serde_json::from_value(value) {
+        Ok(parsed) => parsed,
+        Err(_) if ignored.is_empty() => return Err(invalid(first)),
+        Err(e) => return Err(invalid(e)),
+    };
     for what in ignored {
         log::warn!("ignoring {what}");
     }
@@ -64,6 +65,12 @@ mod tests {
         assert_eq!(capabilities.bounding().as_ref().unwrap().len(), 1);
         let seccomp = spec.linux().as_ref().unwrap().seccomp().as_ref().unwrap();
         assert_eq!(seccomp.architectures().as_ref().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_process_without_a_user_is_roots() {
+        let process = parse_process(br#"{"args":["a"],"cwd":"/"}"#).unwrap();
+        assert_eq!((process.user().uid(), process.user().gid()), (0, 0));
     }
 
     #[test]

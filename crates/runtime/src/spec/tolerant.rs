@@ -1,7 +1,8 @@
 //! Takes values out of a configuration that the specification says to ignore when they are unknown.
+//! A user that is left out is filled in.
 
 use oci_spec::runtime::{Arch, Capability};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// The lists of capabilities in `process.capabilities`.
 const CAPABILITY_SETS: &[&str] = &["bounding", "effective", "inheritable", "permitted", "ambient"];
@@ -16,8 +17,11 @@ pub(super) fn prune_spec(spec: &mut Value, ignored: &mut Vec<String>) {
     }
 }
 
-/// Prunes process.json.
+/// Prunes process.json, and makes root its user where it names none, as other runtimes do.
 pub(super) fn prune_process(process: &mut Value, ignored: &mut Vec<String>) {
+    if let Some(process) = process.as_object_mut() {
+        process.entry("user").or_insert_with(|| json!({ "uid": 0, "gid": 0 }));
+    }
     for set in CAPABILITY_SETS {
         if let Some(list) = process.pointer_mut(&format!("/capabilities/{set}")) {
             prune_list(list, ignored, "unknown capability", |value| Capability::deserialize_value(value).is_ok());
