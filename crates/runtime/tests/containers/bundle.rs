@@ -54,6 +54,7 @@ impl Bundle {
         match parent {
             Value::Object(map) => drop(map.insert(name.to_owned(), value)),
             Value::Array(list) if name == "-" => list.push(value),
+            Value::Array(list) => list[name.parse::<usize>().unwrap()] = value,
             other => panic!("{other} has no member"),
         }
         self

@@ -21,7 +21,8 @@ pub(crate) const TESTS: &[Test] = &[
 ];
 
 fn whole_life() {
-    let bundle = Bundle::new("life", "sleep 1000");
+    let mut bundle = Bundle::new("life", "sleep 1000");
+    bundle.set("/process/user", serde_json::json!({"uid": 1000, "gid": 1000}));
     let mut container = bundle.create().unwrap();
     assert_eq!(container.status().unwrap(), Status::Created);
     let pid = container.init_pid().unwrap();
