@@ -1,6 +1,7 @@
 //! A container that exists: its state, and what can be done to it.
 
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::time::Duration;
 
 use oci_spec::runtime::{LinuxResources, Spec};
@@ -9,11 +10,8 @@ use rustix::process::Signal;
 
 use crate::cgroup::{Cgroup, Hierarchy};
 use crate::error::{Error, Kind, Result};
-use crate::exec::{ExecOptions, Executed};
-use crate::host::Host;
-use crate::init::VANISH;
 use crate::proc::Proc;
-use crate::process::{self, Life};
+use crate::process::{self, Life, VANISH};
 use crate::state::{OciState, Status, Stdio, check_id};
 use crate::store::{Init, Record, Store};
 use crate::{hooks, spec};
@@ -32,9 +30,10 @@ pub struct Container {
 }
 
 impl Container {
-    pub(crate) fn load(host: &Host, id: &str) -> Result<Self> {
+    /// The container `id` whose state is below `root`.
+    pub(crate) fn load(root: &Path, id: &str) -> Result<Self> {
         check_id(id)?;
-        let store = Store::at(host.dir(id));
+        let store = Store::at(root.join(id));
         match store.read() {
             Ok(record) => Ok(Self { store, record, child: None, console: None }),
             Err(e) => {
@@ -304,15 +303,6 @@ impl Container {
             Some(cgroup) => cgroup.procs(),
             None => Ok(self.init_pid().into_iter().collect()),
         }
-    }
-
-    /// Runs a further process in it.
-    ///
-    /// # Errors
-    /// [`Kind::WrongState`]: "cannot exec in a stopped container", "cannot exec in a paused container";
-    /// [`Kind::Exec`]: `exec: "x": executable file not found in $PATH`.
-    pub fn exec(&self, options: &ExecOptions) -> Result<Executed> {
-        crate::exec::exec(self, options)
     }
 
     /// Sets new resource limits; device rules among them are ignored, as runc does.

@@ -14,7 +14,7 @@ use crate::cgroup::{Cgroup, Hierarchy};
 use crate::console;
 use crate::container::{Container, oci_state};
 use crate::error::{Context, Error, Kind, Result};
-use crate::init::{self, Child, ProcessPlan, Side, Talk};
+use crate::init::{self, Child, ProcessPlan, Side, Step, Talk, step};
 use crate::namespaces::{Entered, Namespaces};
 use crate::proc::Proc;
 use crate::process;
@@ -124,8 +124,18 @@ impl Executed {
     }
 }
 
-/// Runs a further process in `container`.
-pub(crate) fn exec(container: &Container, options: &ExecOptions) -> Result<Executed> {
+impl Container {
+    /// Runs a further process in it.
+    ///
+    /// # Errors
+    /// [`Kind::WrongState`]: "cannot exec in a stopped container", "cannot exec in a paused container";
+    /// [`Kind::Exec`]: `exec: "x": executable file not found in $PATH`.
+    pub fn exec(&self, options: &ExecOptions) -> Result<Executed> {
+        exec(self, options)
+    }
+}
+
+fn exec(container: &Container, options: &ExecOptions) -> Result<Executed> {
     init::seal_descriptors(options.preserve_fds)?;
     check_status(container, options.ignore_paused)?;
     let spec = container.spec()?;
@@ -248,14 +258,27 @@ fn kinds_to_join(linux: &Linux) -> u64 {
     if namespaces.has_user() { joined | flags::NEWUSER } else { joined }
 }
 
+/// Into a container that stands.
+const JOIN: &[Step<Joiner>] = &[
+    step("signals", |_| Ok(rtc_sys::process::reset_signals()?)),
+    // All at once: the user namespace's privilege is there for the others, and none is left half-way.
+    step("join the container's namespaces", Joiner::enter_namespaces),
+    step("user namespace", |joiner| if joiner.kinds & flags::NEWUSER == 0 { Ok(()) } else { init::become_root() }),
+    // Lost by the changes of ids before.
+    step("death signal", |_| init::die_with_parent()),
+    step("session", |_| rustix::process::setsid().map(drop).call("setsid", "").map_err(Into::into)),
+    step("session keyring", |joiner| joiner.new_keyring.as_deref().map_or(Ok(()), init::join_keyring)),
+    step("console", Joiner::open_console),
+];
+
 /// A process on its way into a container.
 #[derive(Debug)]
-pub(crate) struct Joiner {
+struct Joiner {
     kinds: u64,
     /// The container's id, when the process gets a session keyring.
     new_keyring: Option<String>,
     init: OwnedFd,
-    pub(crate) child: Child,
+    child: Child,
 }
 
 impl Joiner {
@@ -299,28 +322,23 @@ impl Joiner {
 
     /// The whole life of the child.
     fn main(&mut self) -> ! {
-        let result = self.join().and_then(|()| self.child.become_program());
-        self.child.end(result)
-    }
-
-    fn join(&mut self) -> Result<()> {
-        init::run_steps(init::JOIN, self)
+        let result = init::run_steps(JOIN, self).and_then(|()| init::become_program(&mut self.child));
+        init::end(&self.child, result)
     }
 
     /// All namespaces but that of pids, which the parent has chosen.
-    pub(crate) fn enter_namespaces(&mut self) -> Result<()> {
+    fn enter_namespaces(&mut self) -> Result<()> {
         clone::setns(self.init.as_fd(), self.kinds & !flags::NEWPID)?;
         Ok(())
     }
 
-    /// Whether the container's root is not the host's.
-    pub(crate) fn has_user(&self) -> bool {
-        self.kinds & flags::NEWUSER != 0
-    }
-
-    /// The container's id, when the process gets a session keyring.
-    pub(crate) fn keyring(&self) -> Option<&str> {
-        self.new_keyring.as_deref()
+    fn open_console(&mut self) -> Result<()> {
+        if !self.child.plan.process.terminal().unwrap_or(false) {
+            return Ok(());
+        }
+        let terminal = console::open(&init::current_root()?, &self.child.plan.process)?;
+        self.child.channel()?.console(terminal.master.as_fd())?;
+        console::take(terminal.slave)
     }
 }
 

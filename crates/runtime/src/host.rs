@@ -30,7 +30,7 @@ impl Host {
     /// # Errors
     /// [`Kind::NotFound`] with the sentence "container does not exist", or a state file that can't be read.
     pub fn load(&self, id: &str) -> Result<Container> {
-        Container::load(self, id)
+        Container::load(&self.root, id)
     }
 
     /// All containers, sorted by id. A container that goes while it is being looked at is left out.

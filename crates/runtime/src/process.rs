@@ -11,6 +11,9 @@ use crate::error::{Error, Kind, Result};
 use crate::proc::Proc;
 use crate::state::Stdio;
 
+/// How long a process that was killed may take to vanish.
+pub(crate) const VANISH: Duration = Duration::from_secs(10);
+
 /// Whether a process lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Life {

@@ -1,25 +1,18 @@
-//! The child's side: from the clone to the program, or to the point where it is held.
-//!
-//! The child is a copy of the parent and uses what the parent has prepared. It never returns: it executes the program,
-//! is replaced while held, or says what went wrong and exits.
+//! What a process on its way has with it, and what it can do. The order in which it does it stands in
+//! [`steps`](super::steps) and [`life`](super::life).
 
-use std::convert::Infallible;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 
-use rtc_sys::{CallExt, Errno, clone, process};
-use rustix::fs::OFlags;
+use rtc_sys::{CallExt, Errno, process};
+use rustix::fs::{Mode, OFlags};
 
 use super::plan::{InitPlan, ProcessPlan};
 use super::sync::Channel;
-use super::{program, steps, user};
+use super::{program, user};
 use crate::error::{Context, Error, Kind, Result};
-use crate::hooks;
 use crate::proc::Proc;
 use crate::rootfs::path::RootDir;
-use crate::state::{OciState, Status};
-
-/// The exit status of a child that couldn't execute its program, as runc's.
-const FAILED: i32 = 255;
+use crate::state::OciState;
 
 /// A process on its way to its program.
 #[derive(Debug)]
@@ -36,8 +29,8 @@ pub(crate) struct Child {
     pub(crate) fifo: Option<OwnedFd>,
     /// The process is the first of its pid namespace: `LISTEN_PID` is 1.
     pub(crate) first: bool,
-    environment: Vec<String>,
-    program: String,
+    pub(super) environment: Vec<String>,
+    pub(super) program: String,
     in_cwd: bool,
 }
 
@@ -72,26 +65,6 @@ impl InitState {
             prestart || any(hooks.create_runtime())
         })
     }
-
-    /// The whole life of the child.
-    pub(crate) fn main(&mut self) -> ! {
-        let result = self.stand().and_then(|()| self.child.become_program());
-        self.child.end(result)
-    }
-
-    fn stand(&mut self) -> Result<()> {
-        steps::run(steps::STAND, self)?;
-        self.child.root = self.root.take();
-        if self.hold {
-            // Nothing of ours in the way of what comes; the lock on the state must not live on in it either.
-            let channel = self.child.channel()?.fd().as_raw_fd();
-            process::close_all_but(3, &mut [channel])?;
-            // No answer comes: the process is replaced while it waits, or the parent ends and it with it.
-            self.child.channel()?.ready()?;
-            return Err(Error::new(Kind::System, "the parent has let go of a held process"));
-        }
-        Ok(())
-    }
 }
 
 impl Child {
@@ -116,37 +89,11 @@ impl Child {
         self.channel.as_ref().ok_or_else(|| Error::new(Kind::System, "the conversation with the parent is over"))
     }
 
-    /// Drops privilege and executes the program.
-    pub(crate) fn become_program(&mut self) -> Result<Infallible> {
-        self.prepare_environment()?;
-        steps::run(steps::BECOME, self)?;
-        self.channel()?.ready()?;
-        // All is recorded: from here on the container outlives the caller.
-        rustix::process::set_parent_process_death_signal(None).call("prctl", "SET_PDEATHSIG, 0")?;
-        self.load_filter()?;
-        self.wait_for_start()?;
-        self.start_hooks()?;
-        program::execute(&self.program, self.plan.process.args().as_deref().unwrap_or_default(), &self.environment)
-    }
-
-    /// Tells whoever listens what went wrong, and exits.
-    pub(crate) fn end(&self, result: Result<Infallible>) -> ! {
-        let Err(error) = result;
-        match &self.channel {
-            Some(channel) => channel.fail(&error),
-            // After `start` nobody else is there to tell: the container's own stderr, as runc does.
-            None => {
-                let line = format!("{error}\n");
-                let _ = rustix::io::write(rustix::stdio::stderr(), line.as_bytes());
-            }
-        }
-        clone::exit(FAILED)
-    }
-
-    fn prepare_environment(&mut self) -> Result<()> {
+    /// Fills in the environment, while everything can still be read.
+    pub(super) fn prepare_environment(&mut self) -> Result<()> {
         let root = match self.root.take() {
             Some(root) => root,
-            None => steps::current_root()?,
+            None => current_root()?,
         };
         let entries = self.plan.process.env().as_deref().unwrap_or_default();
         let uid = self.plan.user().uid();
@@ -218,7 +165,7 @@ impl Child {
     }
 
     /// Loads the seccomp filter, as late as possible: what comes after it, it may forbid.
-    fn load_filter(&mut self) -> Result<()> {
+    pub(super) fn load_filter(&mut self) -> Result<()> {
         let Some(filter) = &self.plan.filter else { return Ok(()) };
         let listener = filter.load().context(|| "load the seccomp filter")?;
         if let Some(listener) = listener {
@@ -229,20 +176,10 @@ impl Child {
         }
         Ok(())
     }
+}
 
-    /// Waits until `start` opens the FIFO. The end of the conversation tells the parent that the container is created.
-    fn wait_for_start(&mut self) -> Result<()> {
-        let Some(fifo) = self.fifo.take() else { return Ok(()) };
-        self.channel = None;
-        // Kept open: it closes when the program is executed, which is what `start` waits for.
-        let opened = self.proc.reopen(fifo.as_fd(), OFlags::WRONLY)?;
-        self.fifo = Some(opened);
-        Ok(())
-    }
-
-    fn start_hooks(&mut self) -> Result<()> {
-        let Some(spec_hooks) = self.plan.start_hooks.take() else { return Ok(()) };
-        let state = OciState { pid: self.proc.own_pid()?, status: Status::Created, ..self.state.clone() };
-        hooks::run("startContainer", &spec_hooks, &state, Some(&self.environment))
-    }
+/// The root of the process as it is now.
+pub(crate) fn current_root() -> Result<RootDir> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(RootDir::new(rustix::fs::open("/", flags, Mode::empty()).call("open", "/")?))
 }

@@ -1,12 +1,13 @@
 //! Makes a container: the parent's part, the child's part, and the words between them.
 //!
 //! [`plan`] is what the parent decides before the clone, [`steps`] what the child does, in order, [`sync`] the words
-//! between them, [`conversation`] what the parent does in answer.
+//! between them, [`conversation`] what the parent does in answer, [`life`] the child's way as a whole.
 
 mod attributes;
 mod child;
 mod conversation;
 mod keyring;
+mod life;
 mod parent;
 mod plan;
 mod program;
@@ -14,12 +15,14 @@ mod steps;
 mod sync;
 mod user;
 
-pub(crate) use child::Child;
+pub(crate) use child::{Child, current_root};
 pub(crate) use conversation::{Side, Talk, seal_descriptors, set_oom_score, write_pid_file};
-pub(crate) use parent::VANISH;
+pub(crate) use keyring::join as join_keyring;
+pub(crate) use life::{become_program, end};
 pub(crate) use plan::ProcessPlan;
-pub(crate) use steps::{JOIN, run as run_steps};
+pub(crate) use steps::{Step, die_with_parent, run as run_steps, step};
 pub(crate) use sync::channel;
+pub(crate) use user::become_root;
 
 use crate::container::Container;
 use crate::error::Result;

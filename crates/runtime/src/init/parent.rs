@@ -2,7 +2,6 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::time::Duration;
 
 use oci_spec::runtime::{Hooks, Process, Spec};
 use rtc_sys::CallExt;
@@ -10,6 +9,7 @@ use rtc_sys::clone::{self, Clone3, Cloned, flags};
 
 use super::child::{Child, InitState};
 use super::conversation::{self, Side};
+use super::life;
 use super::plan::{InitPlan, ProcessPlan};
 use super::sync::{Channel, channel};
 use crate::bundle::Bundle;
@@ -22,9 +22,6 @@ use crate::proc::Proc;
 use crate::state::{OciState, Status, check_id};
 use crate::store::{Init, Lock, Record, Store};
 use crate::{console, hooks, namespaces, process};
-
-/// How long a killed container may take to vanish.
-pub(crate) const VANISH: Duration = Duration::from_secs(10);
 
 /// What becomes of the child when the container stands.
 pub(crate) enum Goal<'a> {
@@ -161,7 +158,7 @@ impl Making {
                 entered.finish()
             }
             Cloned::Child => match joins_user {
-                None => state.main(),
+                None => life::lead(state),
                 Some(path) => intermediate(state, &path, kinds),
             },
         }
@@ -261,7 +258,7 @@ impl Making {
         }
         if let Some(cgroup) = self.cgroup.take() {
             log("kill the cgroup's processes", cgroup.kill());
-            log("remove the cgroup", cgroup.remove(VANISH));
+            log("remove the cgroup", cgroup.remove(process::VANISH));
         }
         log("remove the state", self.store.remove());
     }
@@ -283,12 +280,12 @@ fn intermediate(state: &mut InitState, path: &Path, kinds: u64) -> ! {
         Ok(clone::clone3(&Clone3 { flags: kinds | flags::PARENT, ..Clone3::default() })?)
     });
     match made {
-        Ok(Cloned::Child) => state.main(),
+        Ok(Cloned::Child) => life::lead(state),
         Ok(Cloned::Parent { pidfd, .. }) => {
             let told = state.child.channel().and_then(|channel| channel.made(pidfd.as_fd()));
             clone::exit(i32::from(told.is_err()))
         }
-        Err(error) => state.child.end(Err(error)),
+        Err(error) => life::end(&state.child, Err(error)),
     }
 }
 

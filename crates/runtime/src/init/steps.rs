@@ -2,7 +2,7 @@
 //!
 //! The name is the context of a step's error. The comments say why each stands where it does.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use rtc_sys::clone::{flags, unshare};
@@ -13,9 +13,7 @@ use rustix::process::Signal;
 use super::child::{Child, InitState};
 use super::{attributes, user};
 use crate::error::{Context, Result};
-use crate::exec::Joiner;
 use crate::rootfs::mount::Mounter;
-use crate::rootfs::path::RootDir;
 use crate::rootfs::{device, mask, pivot, tree};
 use crate::{console, hooks, lsm};
 
@@ -25,7 +23,8 @@ pub(crate) struct Step<T> {
     pub(crate) run: fn(&mut T) -> Result<()>,
 }
 
-const fn step<T>(name: &'static str, run: fn(&mut T) -> Result<()>) -> Step<T> {
+/// A step of a table.
+pub(crate) const fn step<T>(name: &'static str, run: fn(&mut T) -> Result<()>) -> Step<T> {
     Step { name, run }
 }
 
@@ -76,19 +75,6 @@ pub(super) const STAND: &[Step<InitState>] = &[
     step("", masked_paths),
 ];
 
-/// Into a container that stands: `exec`.
-pub(crate) const JOIN: &[Step<Joiner>] = &[
-    step("signals", |_| Ok(process::reset_signals()?)),
-    // All at once: the user namespace's privilege is there for the others, and none is left half-way.
-    step("join the container's namespaces", Joiner::enter_namespaces),
-    step("user namespace", |joiner| if joiner.has_user() { user::become_root() } else { Ok(()) }),
-    // Lost by the changes of ids before.
-    step("death signal", |_| die_with_parent()),
-    step("session", |_| rustix::process::setsid().map(drop).call("setsid", "").map_err(Into::into)),
-    step("session keyring", |joiner| joiner.keyring().map_or(Ok(()), super::keyring::join)),
-    step("console", join_console),
-];
-
 /// From privilege to the program: every process of a container.
 pub(super) const BECOME: &[Step<Child>] = &[
     step("", attributes),
@@ -127,7 +113,7 @@ fn become_root(state: &mut InitState) -> Result<()> {
 }
 
 /// Until all is recorded, the death of the parent must not leave a half-made container.
-pub(super) fn die_with_parent() -> Result<()> {
+pub(crate) fn die_with_parent() -> Result<()> {
     Ok(rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).call("prctl", "SET_PDEATHSIG, SIGKILL")?)
 }
 
@@ -220,15 +206,6 @@ fn console(state: &mut InitState) -> Result<()> {
     console::take(terminal.slave)
 }
 
-fn join_console(joiner: &mut Joiner) -> Result<()> {
-    if !joiner.child.plan.process.terminal().unwrap_or(false) {
-        return Ok(());
-    }
-    let terminal = console::open(&current_root()?, &joiner.child.plan.process)?;
-    joiner.child.channel()?.console(terminal.master.as_fd())?;
-    console::take(terminal.slave)
-}
-
 fn readonly(state: &mut InitState) -> Result<()> {
     for mount in std::mem::take(&mut state.readonly_later) {
         tree::set_readonly(mount.as_fd())?;
@@ -302,11 +279,4 @@ fn no_new_privileges(child: &mut Child) -> Result<()> {
         rustix::thread::set_no_new_privs(true).call("prctl", "SET_NO_NEW_PRIVS, 1")?;
     }
     Ok(())
-}
-
-/// The root of the process as it is now, for `exec`.
-pub(super) fn current_root() -> Result<RootDir> {
-    let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
-    let root: OwnedFd = rustix::fs::open("/", flags, Mode::empty()).call("open", "/")?;
-    Ok(RootDir::new(root))
 }

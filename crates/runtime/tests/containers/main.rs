@@ -6,6 +6,7 @@
 //!
 //! `cargo test -p rtc-runtime --test containers [NAME...]` runs those whose name contains one of the words.
 
+#![forbid(unsafe_code)]
 #![allow(missing_docs, clippy::unwrap_used, clippy::print_stderr)]
 
 mod bundle;

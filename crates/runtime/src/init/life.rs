@@ -1,0 +1,82 @@
+//! The child's life: from the clone to the program, or to the point where it is held.
+//!
+//! The child is a copy of the parent and uses what the parent has prepared. It never returns: it executes the program,
+//! is replaced while held, or says what went wrong and exits.
+
+use std::convert::Infallible;
+use std::os::fd::{AsFd, AsRawFd};
+
+use rtc_sys::{CallExt, clone, process};
+use rustix::fs::OFlags;
+
+use super::child::{Child, InitState};
+use super::{program, steps};
+use crate::error::{Error, Kind, Result};
+use crate::hooks;
+use crate::state::{OciState, Status};
+
+/// The exit status of a child that couldn't execute its program, as runc's.
+const FAILED: i32 = 255;
+
+/// The whole life of a container's first process.
+pub(crate) fn lead(state: &mut InitState) -> ! {
+    let result = stand(state).and_then(|()| become_program(&mut state.child));
+    end(&state.child, result)
+}
+
+fn stand(state: &mut InitState) -> Result<()> {
+    steps::run(steps::STAND, state)?;
+    state.child.root = state.root.take();
+    if !state.hold {
+        return Ok(());
+    }
+    // Nothing of ours in the way of what comes; the lock on the state must not live on in it either.
+    let channel = state.child.channel()?.fd().as_raw_fd();
+    process::close_all_but(3, &mut [channel])?;
+    // No answer comes: the process is replaced while it waits, or the parent ends and it with it.
+    state.child.channel()?.ready()?;
+    Err(Error::new(Kind::System, "the parent has let go of a held process"))
+}
+
+/// Drops privilege and executes the program.
+pub(crate) fn become_program(child: &mut Child) -> Result<Infallible> {
+    child.prepare_environment()?;
+    steps::run(steps::BECOME, child)?;
+    child.channel()?.ready()?;
+    // All is recorded: from here on the container outlives the caller.
+    rustix::process::set_parent_process_death_signal(None).call("prctl", "SET_PDEATHSIG, 0")?;
+    child.load_filter()?;
+    wait_for_start(child)?;
+    start_hooks(child)?;
+    program::execute(&child.program, child.plan.process.args().as_deref().unwrap_or_default(), &child.environment)
+}
+
+/// Tells whoever listens what went wrong, and exits.
+pub(crate) fn end(child: &Child, result: Result<Infallible>) -> ! {
+    let Err(error) = result;
+    match &child.channel {
+        Some(channel) => channel.fail(&error),
+        // After `start` nobody else is there to tell: the container's own stderr, as runc does.
+        None => {
+            let line = format!("{error}\n");
+            let _ = rustix::io::write(rustix::stdio::stderr(), line.as_bytes());
+        }
+    }
+    clone::exit(FAILED)
+}
+
+/// Waits until `start` opens the FIFO. The end of the conversation tells the parent that the container is created.
+fn wait_for_start(child: &mut Child) -> Result<()> {
+    let Some(fifo) = child.fifo.take() else { return Ok(()) };
+    child.channel = None;
+    // Kept open: it closes when the program is executed, which is what `start` waits for.
+    let opened = child.proc.reopen(fifo.as_fd(), OFlags::WRONLY)?;
+    child.fifo = Some(opened);
+    Ok(())
+}
+
+fn start_hooks(child: &mut Child) -> Result<()> {
+    let Some(list) = child.plan.start_hooks.take() else { return Ok(()) };
+    let state = OciState { pid: child.proc.own_pid()?, status: Status::Created, ..child.state.clone() };
+    hooks::run("startContainer", &list, &state, Some(&child.environment))
+}
