@@ -1,6 +1,7 @@
 //! Filters against what their profiles say: random ones, podman's, and libseccomp's reading of it.
 
 mod interpreter;
+mod libseccomp;
 pub(crate) mod podman;
 mod reference;
 

@@ -56,7 +56,7 @@ fn abi(seccomp: &LinuxSeccomp, machine: Machine, call: &Call) -> Option<Abi> {
     }
 }
 
-fn names(entry: &LinuxSyscall, abi: Abi, number: u32) -> bool {
+pub(super) fn names(entry: &LinuxSyscall, abi: Abi, number: u32) -> bool {
     entry.names().iter().any(|name| Syscall::named(name).and_then(|call| call.number(abi)) == Some(number))
 }
 
@@ -68,7 +68,7 @@ fn selected(entry: &LinuxSyscall, abi: Abi, call: &Call) -> bool {
         && entry.names().iter().any(|name| multiplexed(name) == Some((call.number, first)))
 }
 
-fn highest(seccomp: &LinuxSeccomp, abi: Abi) -> Option<u32> {
+pub(super) fn highest(seccomp: &LinuxSeccomp, abi: Abi) -> Option<u32> {
     let names = seccomp.syscalls().iter().flatten().flat_map(|entry| entry.names());
     let numbers = names.filter_map(|name| Syscall::named(name)?.number(abi));
     numbers.filter(|number| abi != Abi::Arm || *number < ARM_PRIVATE).max()
