@@ -15,7 +15,7 @@ pub struct View {
 
 impl View {
     /// The view of a task's root directory, which is given, and its mounts.
-    pub(super) fn new(root: OwnedFd, mounts: Vec<Mount>) -> Self {
+    pub(crate) fn new(root: OwnedFd, mounts: Vec<Mount>) -> Self {
         Self { root, mounts }
     }
 
@@ -40,7 +40,18 @@ impl View {
     /// # Errors
     /// The errno of openat2(2) other than `ENOENT` and `ENOTDIR`.
     pub fn look(&self, path: &ImagePath) -> Result<Option<OwnedFd>> {
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        self.open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC)
+    }
+
+    /// As [`View::look`], with a symbolic link at the end followed.
+    ///
+    /// # Errors
+    /// As [`View::look`].
+    pub fn follow(&self, path: &ImagePath) -> Result<Option<OwnedFd>> {
+        self.open(path, OFlags::PATH | OFlags::CLOEXEC)
+    }
+
+    fn open(&self, path: &ImagePath, flags: OFlags) -> Result<Option<OwnedFd>> {
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         match rustix::fs::openat2(&self.root, path.as_path(), flags, Mode::empty(), resolve) {
             Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => Ok(None),

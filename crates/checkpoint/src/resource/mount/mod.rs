@@ -1,0 +1,197 @@
+//! The mounts of the container's first mount namespace, and what lives only in them.
+//!
+//! The runtime makes a container's mounts from config.json, at restore as at creation; the image can't add to those.
+//! Here is the rest: the contents of tmpfs mounts, and the mounts that the container made itself after it started.
+//! Of the latter, new tmpfs mounts and binds of something that is mounted in the container already come back;
+//! others are refused.
+//! Left out: other mount namespaces within the container; propagation groups of mounts that the container made.
+
+mod classify;
+mod image;
+mod make;
+
+pub use classify::Given;
+pub use image::{Mounts, Origin, SavedMount};
+
+use classify::{Place, Refused};
+
+use super::tmpfs::{self, Tmpfs};
+use crate::error::{Context as _, Result};
+use crate::files::Blocker;
+use crate::files::inside::inside;
+use crate::files::view::{View, statx};
+use crate::image::blob::{Reader, Writer};
+use crate::image::path::ImagePath;
+use crate::procfs::mountinfo::{self, Mount};
+use crate::{Error, Kind};
+use rtc_sys::CallExt as _;
+use rustix::fs::{Mode, OFlags};
+use std::collections::HashSet;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::ffi::OsStringExt as _;
+
+/// What dump is going to save, as far as it is known without changing anything.
+pub struct Plan {
+    places: Vec<Place>,
+}
+
+/// Looks at the mounts of the task `init`; what can't be saved goes to the blockers.
+/// `given` are the mounts that the runtime makes from config.json, the root not among them.
+///
+/// # Errors
+/// When something can't be read.
+pub fn look(init: i32, given: &[Given], blockers: &mut Vec<Blocker>) -> Result<Plan> {
+    let view = view_of(init)?;
+    let given = given.iter().map(|given| canonical(&view, given)).collect::<Result<Vec<_>>>()?;
+    let mut reachable = HashSet::new();
+    for mount in view.mounts() {
+        if is_reachable(&view, mount)? {
+            reachable.insert(mount.id);
+        }
+    }
+    let mut places = Vec::new();
+    for place in classify::classify(view.mounts(), &given, &reachable) {
+        match place.and_then(|place| check(&view, &place).map(|()| place)) {
+            Ok(place) => places.push(place),
+            Err(refused) => blockers.push(Blocker {
+                pid: 0,
+                what: format!("mount on {} ({})", refused.0.mountpoint, refused.0.fs_type),
+                why: refused.1,
+                remedy: "unmount it before the checkpoint, or let config.json mount it".into(),
+            }),
+        }
+    }
+    message_queues(&view, &places, blockers)?;
+    Ok(Plan { places })
+}
+
+/// Saves what [`look`] planned, from a thread inside the namespaces of `init`, whose tasks are stopped.
+///
+/// # Errors
+/// When something can't be read or stored.
+pub fn dump(plan: Plan, init: i32, blobs: &mut Writer) -> Result<Mounts> {
+    inside(init, || {
+        let mut mounts = Vec::with_capacity(plan.places.len());
+        for place in plan.places {
+            let mount = place.mount;
+            let contents = match place.save {
+                true => Some(save(&mount, blobs).context(|| format!("contents of {}", mount.mountpoint))?),
+                false => None,
+            };
+            let Mount { mountpoint, fs_type, options, .. } = mount;
+            mounts.push(SavedMount { mountpoint, fs_type, options, origin: place.origin, contents });
+        }
+        Ok(Mounts { mounts })
+    })
+}
+
+fn save(mount: &Mount, blobs: &mut Writer) -> Result<Tmpfs> {
+    let clone = make::clone_of(&make::root()?, &mount.mountpoint)?;
+    tmpfs::save(clone.as_fd(), blobs)
+}
+
+/// Makes the container's own mounts on top of those that the runtime has made for the held process `init`,
+/// and puts the contents of tmpfs mounts back.
+///
+/// # Errors
+/// `Incompatible` when config.json no longer has a mount that the image builds on; otherwise when a call fails.
+pub fn restore(mounts: &Mounts, init: i32, blobs: &Reader) -> Result<()> {
+    let text = std::fs::read_to_string(format!("/proc/{init}/mountinfo")).context(|| "mounts of the new container")?;
+    let present = mountinfo::parse(&text)?;
+    inside(init, || {
+        let root = make::root()?;
+        let mut seen: Vec<&ImagePath> = Vec::new();
+        for saved in &mounts.mounts {
+            let nth = seen.iter().filter(|at| **at == &saved.mountpoint).count();
+            seen.push(&saved.mountpoint);
+            let here = present.iter().filter(|mount| mount.mountpoint == saved.mountpoint).nth(nth);
+            one(saved, here, &root, blobs).context(|| format!("mount on {}", saved.mountpoint))?;
+        }
+        Ok(())
+    })
+}
+
+fn one(saved: &SavedMount, here: Option<&Mount>, root: &OwnedFd, blobs: &Reader) -> Result<()> {
+    match &saved.origin {
+        Origin::Below => return Ok(()),
+        Origin::Given => {
+            let Some(here) = here else {
+                let message = format!("config.json has no {} there, and the image builds on it", saved.fs_type);
+                return Err(Error::new(Kind::Incompatible, message));
+            };
+            if here.fs_type != saved.fs_type && saved.contents.is_some() {
+                let message = format!("it is {} here, and was {}", here.fs_type, saved.fs_type);
+                return Err(Error::new(Kind::Incompatible, message));
+            }
+            make::tighten(root, here, saved)?;
+        }
+        Origin::Tmpfs(options) => make::tmpfs(root, saved, options)?,
+        Origin::Bind(source) => make::bind(root, saved, source)?,
+    }
+    let Some(contents) = &saved.contents else { return Ok(()) };
+    let clone = make::clone_of(root, &saved.mountpoint)?;
+    make::writable(&clone)?;
+    tmpfs::put_back(contents, clone.as_fd(), blobs)
+}
+
+fn view_of(init: i32) -> Result<View> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let path = format!("/proc/{init}/root");
+    let root = rustix::fs::open(&path, flags, Mode::empty()).call("open", path)?;
+    let text = std::fs::read_to_string(format!("/proc/{init}/mountinfo")).context(|| "mounts of the container")?;
+    Ok(View::new(root, mountinfo::parse(&text)?))
+}
+
+/// The mountpoint without symbolic links, as mountinfo has it: config.json can say /var/run for /run.
+fn canonical(view: &View, given: &Given) -> Result<Given> {
+    let Some(fd) = view.follow(&given.mountpoint)? else { return Ok(given.clone()) };
+    let link = rustix::fs::readlink(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&fd)), Vec::new());
+    let link = link.call("readlink", &given.mountpoint)?.into_bytes();
+    Ok(Given { mountpoint: std::ffi::OsString::from_vec(link).as_os_str().into(), external: given.external })
+}
+
+/// Whether a mount's path leads to it, and not to one above it.
+fn is_reachable(view: &View, mount: &Mount) -> Result<bool> {
+    // A mount of another user's may be closed even to root (FUSE); it can only be judged by its place.
+    let Ok(found) = view.look(&mount.mountpoint) else { return Ok(true) };
+    let Some(found) = found else { return Ok(false) };
+    Ok(statx(found.as_fd())?.stx_mnt_id == mount.id as u64)
+}
+
+/// Whether a bind's source is what is mounted.
+fn check(view: &View, place: &Place) -> std::result::Result<(), Refused> {
+    let Origin::Bind(source) = &place.origin else { return Ok(()) };
+    let identity = |path: &ImagePath| {
+        let stat = view.stat(path).ok().flatten()?;
+        Some((stat.stx_dev_major, stat.stx_dev_minor, stat.stx_ino))
+    };
+    if identity(source).is_some() && identity(source) == identity(&place.mount.mountpoint) {
+        return Ok(());
+    }
+    Err(Box::new((place.mount.clone(), format!("what it was bound from, {source}, is gone or hidden"))))
+}
+
+/// Message queues show in an mqueue mount; their messages can't be read without taking them out.
+fn message_queues(view: &View, places: &[Place], blockers: &mut Vec<Blocker>) -> Result<()> {
+    for place in places.iter().filter(|place| place.mount.fs_type == "mqueue") {
+        let Some(dir) = view.look(&place.mount.mountpoint)? else { continue };
+        let readable =
+            rustix::fs::openat(&dir, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+        for entry in rustix::fs::Dir::new(readable.call("open", &place.mount.mountpoint)?).call("fdopendir", "")? {
+            let entry = entry.call("getdents64", &place.mount.mountpoint)?;
+            let name = entry.file_name().to_string_lossy();
+            if name != "." && name != ".." {
+                blockers.push(Blocker {
+                    pid: 0,
+                    what: format!("POSIX message queue /{name}"),
+                    why: "its messages can't be read without taking them out".into(),
+                    remedy: "let the program remove it (mq_unlink) before the checkpoint".into(),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
