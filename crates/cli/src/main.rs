@@ -35,7 +35,15 @@ const FAILURE: u8 = 1;
 /// The exit status of `exec` when it is rtc that fails, so that it is not taken for the process's own.
 const EXEC_FAILURE: u8 = 255;
 
+/// The commands that end in a container's program.
+const SEALED: [&str; 4] = ["create", "run", "exec", "restore"];
+
 fn main() -> ExitCode {
+    // Ahead of everything else, or all that is done here would be done twice. A word too much costs an execve; what
+    // fails here fails again, and is told, in the command itself.
+    if std::env::args_os().skip(1).any(|word| word.to_str().is_some_and(|word| SEALED.contains(&word))) {
+        let _ = rtc_runtime::seal::ensure();
+    }
     let mut args = std::env::args_os();
     let argv0 = args.next().unwrap_or_default().to_string_lossy().into_owned();
     if argv0.rsplit('/').next() == Some("criu") {
