@@ -301,6 +301,7 @@ pub fn call_name(nr: i64) -> &'static str {
         libc::SYS_sched_setattr => "sched_setattr",
         libc::SYS_sched_setscheduler => "sched_setscheduler",
         libc::SYS_seccomp => "seccomp",
+        libc::SYS_semctl => "semctl",
         libc::SYS_semop => "semop",
         libc::SYS_sendmsg => "sendmsg",
         libc::SYS_sendto => "sendto",

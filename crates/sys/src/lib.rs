@@ -21,6 +21,7 @@ pub mod ipc;
 pub mod kcmp;
 pub mod message;
 pub mod mount;
+pub mod mqueue;
 pub mod net;
 pub mod pagemap;
 pub mod pidfd;

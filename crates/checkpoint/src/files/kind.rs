@@ -121,6 +121,8 @@ kinds! {
     Epoll(resource::epoll::Epoll),
     /// Process descriptor.
     Pidfd(resource::pidfd::Pidfd),
+    /// POSIX message queue; its file type is that of a regular file.
+    MessageQueue(resource::mqueue::QueueFile),
     /// An `O_PATH` descriptor of a symbolic link, socket, FIFO or device.
     PathOnly(resource::path_only::PathOnly),
     /// A file or directory of /proc.

@@ -97,6 +97,9 @@ impl ImageDir {
         std::fs::create_dir(&path).unwrap();
         Self(path)
     }
+    pub(crate) fn path(&self) -> &std::path::Path {
+        &self.0
+    }
     pub(crate) fn fd(&self) -> OwnedFd {
         std::fs::File::open(&self.0).unwrap().into()
     }

@@ -4,5 +4,6 @@
 
 mod counters;
 mod holder;
+mod ipc;
 mod pipes;
 mod watchers;
