@@ -7,6 +7,7 @@ use super::dumping::Dump;
 use super::kind::{FileKind, Files, OpenFile, Owner};
 use super::{Descriptor, DumpEnv, FileId, Found, Held, Probe};
 use crate::error::{Context as _, Result};
+use crate::resource::locks;
 use crate::{Error, Kind};
 use rustix::fs::OFlags;
 use std::collections::HashMap;
@@ -128,11 +129,22 @@ impl<'a> FileDumper<'a> {
             next += 1;
         }
         FileKind::conclude(&mut self.files, &mut self.cx)?;
+        self.attach_posix_locks();
         if self.cx.blocked() > 0 {
             return Err(Error::new(Kind::Unsupported, format!("{} things can't be saved", self.cx.blocked())));
         }
         // In a preflight some were closed meanwhile; nobody uses the ids then.
         Ok((Files { files: self.files.into_iter().flatten().collect() }, self.cx.held))
+    }
+
+    fn attach_posix_locks(&mut self) {
+        for (id, pid, line) in std::mem::take(&mut self.cx.posix_locks) {
+            // A task that is gone (preflight) has no locks any more.
+            let pid = self.cx.container_pid(pid);
+            if let (Some(file), Some(pid)) = (self.files[id.index()].as_mut(), pid) {
+                file.locks.push(locks::of_table(&line, pid));
+            }
+        }
     }
 
     fn complete(&mut self, id: FileId) -> Result<()> {
@@ -163,7 +175,8 @@ impl<'a> FileDumper<'a> {
 fn describe(probe: &Probe<'_>, cx: &mut Dump<'_>) -> Result<Option<OpenFile>> {
     let Some(file) = FileKind::dump(probe, cx)? else { return Ok(None) };
     let owner = owner(probe, cx)?;
-    Ok(Some(OpenFile { id: probe.id, flags: probe.flags & !libc::O_CLOEXEC, owner, file }))
+    let locks = locks::of_description(probe, cx);
+    Ok(Some(OpenFile { id: probe.id, flags: probe.flags & !libc::O_CLOEXEC, owner, locks, file }))
 }
 
 /// Who gets the signals of a description.

@@ -6,6 +6,7 @@ use super::view::View;
 use super::{Blocker, Descriptor, DumpEnv, External, FileId, FileOptions, Found, Held, Probe, Table};
 use crate::error::{Context as _, Result};
 use crate::image::blob::Writer;
+use crate::procfs::descriptor::{LockLine, LockType};
 use crate::program::TargetFd;
 use crate::{Error, Kind};
 use nix::fcntl::{FcntlArg, fcntl};
@@ -51,6 +52,8 @@ pub struct Dump<'a> {
     /// Named but not yet described.
     pub(super) pending: VecDeque<FileId>,
     holders: HashMap<Object, FileId>,
+    /// POSIX locks, with the file and the table's task (host's count).
+    pub(super) posix_locks: Vec<(FileId, i32, LockLine)>,
     /// Host pid to the container's.
     container_pids: HashMap<i32, i32>,
     /// How many pid namespaces lie around the container's.
@@ -80,6 +83,7 @@ impl<'a> Dump<'a> {
             sources: Vec::new(),
             pending: VecDeque::new(),
             holders: HashMap::new(),
+            posix_locks: Vec::new(),
             container_pids: HashMap::new(),
             pid_level: status.ns_tid.len() - 1,
             view,
@@ -279,6 +283,8 @@ impl<'a> Dump<'a> {
             self.sources.push(Source::Task { task, fd });
             self.pending.push_back(id);
         }
+        let posix = info.locks.into_iter().filter(|lock| lock.kind == LockType::Posix);
+        self.posix_locks.extend(posix.map(|lock| (id, handle.0, lock)));
         Ok(Descriptor { fd: TargetFd(fd), file: id, cloexec })
     }
 

@@ -174,6 +174,9 @@ pub struct OpenFile {
     /// Who gets its signals.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<Owner>,
+    /// Locks taken through it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub locks: Vec<resource::locks::Lock>,
     /// What it is.
     pub file: FileKind,
 }

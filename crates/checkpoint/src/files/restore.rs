@@ -85,6 +85,10 @@ impl OpenFiles {
             let Some(file) = files.files.get(descriptor.file.index()) else {
                 return Err(unknown_file(descriptor.file));
             };
+            let first = !self.done.contains(&file.id);
+            for lock in &file.locks {
+                lock.take_in_task(pid, descriptor.fd, first, &mut program)?;
+            }
             if !self.done.contains(&file.id) && file.file.after_table(table, descriptor.fd, &mut program)? {
                 async_flag(file, descriptor.fd, &mut program);
                 self.done.insert(file.id);
@@ -151,7 +155,9 @@ fn open(file: &OpenFile, cx: &mut Restore<'_>) -> Result<()> {
     if file.file.is_external() || file.flags & libc::O_PATH != 0 {
         return Ok(());
     }
-    set_flags(cx.opened(file.id)?, file.flags)
+    let fd = cx.opened(file.id)?;
+    set_flags(fd, file.flags)?;
+    file.locks.iter().try_for_each(|lock| lock.take(fd))
 }
 
 /// Gives a description the status flags it had; the access mode must be right already.

@@ -9,6 +9,7 @@ pub mod ghost;
 pub mod ipc;
 pub mod ipc_limits;
 pub mod location;
+pub mod locks;
 pub mod memfd;
 pub mod mount;
 pub mod mqueue;

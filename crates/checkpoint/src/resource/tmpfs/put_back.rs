@@ -191,12 +191,15 @@ fn set(attributes: &Attributes, of: &OwnedFd) -> Result<()> {
 fn set_by_name(to: &Attributes, dir: &OwnedFd, name: &Path, symlink: bool) -> Result<()> {
     let no_follow = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
     let (uid, gid) = (Uid::from_raw(to.uid), Gid::from_raw(to.gid));
-    rustix::fs::chownat(dir, name, Some(uid), Some(gid), no_follow).call("fchownat", format_args!("{}", ImagePath::from(name)))?;
+    rustix::fs::chownat(dir, name, Some(uid), Some(gid), no_follow)
+        .call("fchownat", format_args!("{}", ImagePath::from(name)))?;
     if !symlink {
         let mode = Mode::from_raw_mode(to.mode & 0o7777);
-        rustix::fs::chmodat(dir, name, mode, rustix::fs::AtFlags::empty()).call("fchmodat", format_args!("{}", ImagePath::from(name)))?;
+        rustix::fs::chmodat(dir, name, mode, rustix::fs::AtFlags::empty())
+            .call("fchmodat", format_args!("{}", ImagePath::from(name)))?;
     }
-    Ok(rustix::fs::utimensat(dir, name, &to.timestamps(), no_follow).call("utimensat", format_args!("{}", ImagePath::from(name)))?)
+    Ok(rustix::fs::utimensat(dir, name, &to.timestamps(), no_follow)
+        .call("utimensat", format_args!("{}", ImagePath::from(name)))?)
 }
 
 #[cfg(test)]
