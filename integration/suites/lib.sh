@@ -33,8 +33,8 @@ until_true() {
 
 # Installs rtc as a user would: in a folder that engines search, with the link that answers for CRIU.
 install_rtc() {
-    [ -e /usr/local/bin/criu ] || {
-        cp -L /rtc/bin/rtc /usr/local/bin/rtc
-        ln -s rtc /usr/local/bin/criu
-    }
+    [ ! -e /usr/local/bin/rtc ] || return 0
+    cp -L /rtc/bin/rtc /usr/local/bin/rtc
+    # A link in rtc's place: another runtime, to check the suites (README.md).
+    [ -L /rtc/bin/rtc ] || rtc install-shim /usr/local/bin
 }

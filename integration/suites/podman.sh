@@ -214,6 +214,13 @@ case_namespaces_are_shared_by_path() {
     podman rm -f -t 0 first
 }
 
+case_rtc_answers_for_criu() {
+    same /usr/local/bin/rtc "$(readlink -f "$(command -v criu)")"
+    contains "$(criu --version)" rtc
+    criu check
+    rtc checkpoint --help > /dev/null
+}
+
 case_checkpoint_and_restore() {
     start_counter saved
     local before merged
