@@ -34,7 +34,8 @@ pub(crate) struct Terminal {
 
 /// Makes a pseudoterminal in the container's devpts.
 pub(crate) fn open(root: &RootDir, process: &Process) -> Result<Terminal> {
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
+    // Wherever an image's links lead, it is a devpts, or it is refused below.
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
     let master = root.open(Path::new("/dev/pts/ptmx"), flags, resolve).map_err(|e| match e.errno() {
         Errno::ENOENT | Errno::ENXIO => {

@@ -154,6 +154,13 @@ fn exec(container: &Container, options: &ExecOptions) -> Result<Executed> {
     let init = container.open_init()?.ok_or_else(stopped)?;
     let linux = spec.linux().clone().unwrap_or_default();
     let mut plan = ProcessPlan::new(process, &linux, options.preserve_fds)?;
+    if let Some(affinity) = plan.process.exec_cpu_affinity() {
+        // The child inherits ours until it has what is final.
+        if let Some(initial) = affinity.initial() {
+            init::set_affinity(Some(initial))?;
+        }
+        plan.affinity = affinity.cpu_affinity_final().clone().or_else(|| affinity.initial().clone());
+    }
     for unknown in plan.capabilities.add(&capabilities) {
         log::warn!("ignoring unknown capability {unknown:?}");
     }

@@ -7,42 +7,49 @@ use oci_spec::runtime::{
 use rtc_sys::process::{self, SchedAttr};
 use rtc_sys::{CallExt, Errno};
 use rustix::process::{Resource, Rlimit};
+use rustix::thread::CpuSet;
 
 use crate::error::{Context, Error, Kind, Result};
 
-/// Sets the resource limits. Gives a line for each that the caller has no privilege to set in full.
-///
-/// Raising a hard limit needs CAP_SYS_RESOURCE; without it the limit becomes as high as allowed.
-pub(crate) fn set_rlimits(limits: &[PosixRlimit]) -> Result<Vec<String>> {
-    let mut warnings = Vec::new();
-    for limit in limits {
-        let resource = resource(limit.typ());
-        let value = |n: u64| (n != u64::MAX).then_some(n);
-        let wanted = Rlimit { current: value(limit.soft()), maximum: value(limit.hard()) };
-        let name = format!("{:?}", limit.typ());
-        match set(resource, wanted, &name) {
-            Ok(()) => {}
-            Err(e) if e.errno() == Errno::EPERM => {
-                let allowed = rustix::process::getrlimit(resource).maximum;
-                let clamp = |n: Option<u64>| match (n, allowed) {
-                    (Some(n), Some(allowed)) => Some(n.min(allowed)),
-                    (n, None) => n,
-                    (None, allowed) => allowed,
-                };
-                let clamped = Rlimit { current: clamp(wanted.current), maximum: clamp(wanted.maximum) };
-                set(resource, clamped, &name).context(|| "process.rlimits")?;
-                let allowed = allowed.map_or("unlimited".to_owned(), |n| n.to_string());
-                warnings.push(format!("{name} is set to {allowed}, not {}: no CAP_SYS_RESOURCE", limit.hard()));
-            }
-            Err(e) => return Err(Error::from(e).context("process.rlimits")),
-        }
-    }
-    Ok(warnings)
+/// Sets a resource limit of this process; `false` when that needs CAP_SYS_RESOURCE in the host's user namespace.
+pub(crate) fn set_rlimit(limit: &PosixRlimit) -> Result<bool> {
+    let (resource, wanted) = (resource(limit.typ()), wanted(limit));
+    let result = rustix::process::setrlimit(resource, wanted).call("setrlimit", describe(limit));
+    permitted(result)
 }
 
-fn set(resource: Resource, limit: Rlimit, name: &str) -> rtc_sys::Result<()> {
-    let describe = format!("{name}, {:?}, {:?}", limit.current, limit.maximum);
-    rustix::process::setrlimit(resource, limit).call("setrlimit", describe)
+/// Sets a resource limit of another process, in the same way.
+pub(crate) fn set_rlimit_of(pid: i32, limit: &PosixRlimit) -> Result<bool> {
+    let (resource, wanted) = (resource(limit.typ()), wanted(limit));
+    let result = rustix::process::prlimit(rustix::process::Pid::from_raw(pid), resource, wanted);
+    permitted(result.map(drop).call("prlimit", format_args!("{pid}, {}", describe(limit))))
+}
+
+/// Sets a resource limit of this process as high as it may. Gives a line that says so.
+pub(crate) fn clamp_rlimit(limit: &PosixRlimit) -> Result<String> {
+    let resource = resource(limit.typ());
+    let allowed = rustix::process::getrlimit(resource).maximum.unwrap_or(u64::MAX);
+    let value = |n: u64| Some(n.min(allowed)).filter(|n| *n != u64::MAX);
+    let clamped = Rlimit { current: value(limit.soft()), maximum: value(limit.hard()) };
+    rustix::process::setrlimit(resource, clamped).call("setrlimit", describe(limit)).context(|| "process.rlimits")?;
+    Ok(format!("{:?} is set to {allowed}, not {}: no CAP_SYS_RESOURCE", limit.typ(), limit.hard()))
+}
+
+fn permitted(result: rtc_sys::Result<()>) -> Result<bool> {
+    match result {
+        Ok(()) => Ok(true),
+        Err(e) if e.errno() == Errno::EPERM => Ok(false),
+        Err(e) => Err(Error::from(e).context("process.rlimits")),
+    }
+}
+
+fn wanted(limit: &PosixRlimit) -> Rlimit {
+    let value = |n: u64| (n != u64::MAX).then_some(n);
+    Rlimit { current: value(limit.soft()), maximum: value(limit.hard()) }
+}
+
+fn describe(limit: &PosixRlimit) -> String {
+    format!("{:?}, {}, {}", limit.typ(), limit.soft(), limit.hard())
 }
 
 fn resource(kind: PosixRlimitType) -> Resource {
@@ -120,6 +127,27 @@ fn scheduling(scheduler: &Scheduler) -> SchedAttr {
     }
 }
 
+/// Sets the CPUs the process may run on: those of a list like `0-3,7`, or, without one, all that its cgroup allows.
+///
+/// The caller's own mask must not be inherited: the cgroup's cpuset is the container's.
+pub(crate) fn set_affinity(list: Option<&str>) -> Result<()> {
+    let mut cpus = CpuSet::new();
+    match list {
+        Some(list) => {
+            let mask = bits(list, CpuSet::MAX_CPU).ok_or_else(|| {
+                Error::new(Kind::Invalid, format!("process.execCPUAffinity: {list:?} is not a list of CPUs"))
+            })?;
+            (0..CpuSet::MAX_CPU)
+                .filter(|cpu| mask.get(cpu / 64).is_some_and(|word| word >> (cpu % 64) & 1 == 1))
+                .for_each(|cpu| cpus.set(cpu));
+        }
+        None => (0..CpuSet::MAX_CPU).for_each(|cpu| cpus.set(cpu)),
+    }
+    rustix::thread::sched_setaffinity(None, &cpus)
+        .call("sched_setaffinity", list.unwrap_or("all"))
+        .context(|| "process.execCPUAffinity")
+}
+
 /// Sets the execution domain.
 pub(crate) fn set_personality(personality: &LinuxPersonality) -> Result<()> {
     // linux/personality.h: PER_LINUX, PER_LINUX32.
@@ -156,25 +184,29 @@ pub(crate) fn set_memory_policy(policy: &LinuxMemoryPolicy) -> Result<()> {
     process::set_memory_policy(mode | flags, &nodes).context(|| "linux.memoryPolicy")
 }
 
-/// The bits of a list like `0-3,7`.
+/// The bits of a list of NUMA nodes.
 fn node_mask(list: &str) -> Result<Vec<u64>> {
-    const MOST: usize = 1024;
-    let bad = || Error::new(Kind::Invalid, format!("invalid memory policy node: {list:?}"));
+    // As many as any kernel has (MAX_NUMNODES).
+    bits(list, 1024).ok_or_else(|| Error::new(Kind::Invalid, format!("invalid memory policy node: {list:?}")))
+}
+
+/// The bits of a list like `0-3,7` of numbers below `limit`.
+fn bits(list: &str, limit: usize) -> Option<Vec<u64>> {
     let mut mask = Vec::new();
     for part in list.split(',').map(str::trim).filter(|part| !part.is_empty()) {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last): (usize, usize) = (first.parse().map_err(|_| bad())?, last.parse().map_err(|_| bad())?);
-        if first > last || last >= MOST {
-            return Err(bad());
+        let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
+        if first > last || last >= limit {
+            return None;
         }
-        for node in first..=last {
-            if mask.len() <= node / 64 {
-                mask.resize(node / 64 + 1, 0);
+        for number in first..=last {
+            if mask.len() <= number / 64 {
+                mask.resize(number / 64 + 1, 0);
             }
-            mask[node / 64] |= 1 << (node % 64);
+            mask[number / 64] |= 1 << (number % 64);
         }
     }
-    Ok(mask)
+    Some(mask)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use rtc_sys::{CallExt, Errno, process};
 
+use super::attributes;
 use super::plan::ProcessPlan;
 use super::sync::{Channel, Word};
 use crate::console;
@@ -98,6 +99,7 @@ impl<'a> Talk<'a> {
             match self.channel.receive()? {
                 Word::Ready => return Ok(console),
                 Word::Warning(text) => log::warn!("{text}"),
+                Word::Limit(index) => self.set_limit(index)?,
                 Word::Hooks => {
                     hooks()?;
                     self.channel.go()?;
@@ -128,6 +130,15 @@ impl<'a> Talk<'a> {
                 }
                 other => return Err(unexpected(&other)),
             }
+        }
+    }
+
+    /// Sets a limit that the child may not: in a user namespace of its own it has no privilege over the host's limits.
+    fn set_limit(&self, index: usize) -> Result<()> {
+        let limits = self.plan.process.rlimits().as_deref().unwrap_or_default();
+        match limits.get(index) {
+            Some(limit) if attributes::set_rlimit_of(self.pid, limit)? => self.channel.go(),
+            _ => self.channel.refuse(),
         }
     }
 

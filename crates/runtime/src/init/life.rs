@@ -12,8 +12,8 @@ use rustix::fs::OFlags;
 use super::child::{Child, InitState};
 use super::{program, steps};
 use crate::error::{Error, Kind, Result};
-use crate::hooks;
 use crate::state::{OciState, Status};
+use crate::{console, hooks};
 
 /// The exit status of a child that couldn't execute its program, as runc's.
 const FAILED: i32 = 255;
@@ -30,6 +30,7 @@ fn stand(state: &mut InitState) -> Result<()> {
     if !state.hold {
         return Ok(());
     }
+    console::own_stdio(state.child.plan.user())?;
     // Nothing of ours in the way of what comes; the lock on the state must not live on in it either.
     let channel = state.child.channel()?.fd().as_raw_fd();
     process::close_all_but(3, &mut [channel])?;

@@ -15,6 +15,7 @@ mod steps;
 mod sync;
 mod user;
 
+pub(crate) use attributes::set_affinity;
 pub(crate) use child::{Child, current_root};
 pub(crate) use conversation::{Side, Talk, seal_descriptors, set_oom_score, write_pid_file};
 pub(crate) use keyring::join as join_keyring;

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use oci_spec::runtime::{Hooks, Process, Spec};
+use oci_spec::runtime::{Hooks, LinuxIdMapping, Process, Spec};
 use rtc_sys::CallExt;
 use rtc_sys::clone::{self, Clone3, Cloned, flags};
 
@@ -19,6 +19,7 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::host::Host;
 use crate::options::{CreateOptions, Held, Payload};
 use crate::proc::Proc;
+use crate::rootfs::mount::MountPlan;
 use crate::state::{OciState, Status, check_id};
 use crate::store::{Init, Lock, Record, Store};
 use crate::{console, hooks, namespaces, process};
@@ -129,6 +130,7 @@ impl Making {
     ) -> Result<(InitState, Channel)> {
         let (ours, theirs) = channel()?;
         let plan = InitPlan::new(bundle, options, self.cgroup.as_ref(), &proc)?;
+        self.delegate(&plan, bundle)?;
         let linux = bundle.spec.linux().clone().unwrap_or_default();
         let mut process_plan = ProcessPlan::new(process, &linux, options.preserve_fds)?;
         process_plan.start_hooks = bundle.spec.hooks().as_ref().and_then(|hooks| hooks.start_container().clone());
@@ -139,6 +141,25 @@ impl Making {
             child.fifo = Some(self.store.make_fifo()?);
         }
         Ok((InitState::new(plan, child, matches!(goal, Goal::Hold(_))), ours))
+    }
+
+    /// Gives the cgroup to the container's root, where that is a user of its own, sees only this cgroup, and has it
+    /// mounted for writing.
+    fn delegate(&self, plan: &InitPlan, bundle: &Bundle) -> Result<()> {
+        let own = flags::NEWUSER | flags::NEWCGROUP;
+        if plan.namespaces.new & own != own || !plan.mounts.iter().any(MountPlan::is_writable_cgroup) {
+            return Ok(());
+        }
+        let linux = bundle.spec.linux().as_ref();
+        let root_of = |maps: Option<&Vec<LinuxIdMapping>>| {
+            maps.into_iter().flatten().find(|map| map.container_id() == 0).map(LinuxIdMapping::host_id)
+        };
+        let uid = root_of(linux.and_then(|linux| linux.uid_mappings().as_ref()));
+        let gid = root_of(linux.and_then(|linux| linux.gid_mappings().as_ref()));
+        match (&self.cgroup, uid, gid) {
+            (Some(cgroup), Some(uid), Some(gid)) => cgroup.delegate(uid, gid),
+            _ => Ok(()),
+        }
     }
 
     /// The clone: in the child, this doesn't return.

@@ -11,6 +11,7 @@ use crate::capabilities::Sets;
 use crate::cgroup::Cgroup;
 use crate::error::{Context, Error, Kind, Result};
 use crate::idmap::IdMaps;
+use crate::lsm;
 use crate::namespaces::Namespaces;
 use crate::options::CreateOptions;
 use crate::proc::Proc;
@@ -34,6 +35,8 @@ pub(crate) struct ProcessPlan {
     pub(crate) preserve_fds: u32,
     /// `LISTEN_FDS` of the caller, when it is meant for this process.
     pub(crate) listen_fds: u32,
+    /// The CPUs for the program, by `execCPUAffinity.final`; `None`: all that the cgroup allows.
+    pub(crate) affinity: Option<String>,
     /// Hooks that the process runs itself, right before its program.
     pub(crate) start_hooks: Option<Vec<Hook>>,
 }
@@ -49,6 +52,8 @@ pub(crate) struct InitPlan {
     /// The root file system, a detached clone; taken by the child.
     pub(crate) tree: Option<OwnedFd>,
     pub(crate) mounts: Vec<MountPlan>,
+    /// `linux.mountLabel`, where the kernel has SELinux.
+    pub(crate) mount_label: Option<String>,
     pub(crate) devices: Vec<Device>,
     /// config.json binds its own `/dev`: nothing is made in it.
     pub(crate) foreign_dev: bool,
@@ -70,6 +75,7 @@ impl ProcessPlan {
             preserve_fds,
             listen_fds: listen_fds(),
             start_hooks: None,
+            affinity: None,
             process,
         })
     }
@@ -108,6 +114,7 @@ impl InitPlan {
             tree: Some(tree::clone_path(&bundle.rootfs, Bind::Recursive).context(|| "root file system")?),
             foreign_dev: mounts.iter().any(|mount| is_dev(mount) && matches!(mount.kind, MountKind::Bind(_))),
             mounts,
+            mount_label: linux.mount_label().clone().filter(|label| !label.is_empty() && lsm::has_selinux(proc)),
             devices: device::plan(linux.devices().as_deref().unwrap_or_default()),
             namespaces,
             id_maps,

@@ -148,7 +148,7 @@ fn attach_root(state: &mut InitState) -> Result<()> {
 fn mounts(state: &mut InitState) -> Result<()> {
     let mut mounts = std::mem::take(&mut state.plan.mounts);
     let private_cgroup = state.plan.namespaces.has(flags::NEWCGROUP);
-    let mut mounter = Mounter::new(state.root()?, private_cgroup);
+    let mut mounter = Mounter::new(state.root()?, private_cgroup, state.plan.mount_label.as_deref());
     for mount in &mut mounts {
         mounter.mount(mount)?;
     }
@@ -259,8 +259,16 @@ fn attributes(child: &mut Child) -> Result<()> {
     if let Some(personality) = child.plan.linux.personality() {
         attributes::set_personality(personality)?;
     }
-    for warning in attributes::set_rlimits(process.rlimits().as_deref().unwrap_or_default())? {
-        child.channel()?.warn(&warning);
+    for (index, limit) in process.rlimits().iter().flatten().enumerate() {
+        if !attributes::set_rlimit(limit)? && !child.channel()?.limit(index)? {
+            child.channel()?.warn(&attributes::clamp_rlimit(limit)?);
+        }
+    }
+    // `initial` and `final` are for `exec` alone; init runs where its cgroup lets it.
+    let affinity = child.plan.affinity.as_deref();
+    match attributes::set_affinity(affinity) {
+        Err(_) if affinity.is_none() => {}
+        other => other?,
     }
     Ok(())
 }

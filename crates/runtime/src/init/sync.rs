@@ -23,6 +23,8 @@ pub(crate) enum Word {
     Hooks,
     /// The terminal's master.
     Console(OwnedFd),
+    /// The child may not set the limit with this index in `process.rlimits`: perhaps the parent may.
+    Limit(usize),
     /// All is in place.
     Ready,
     /// The filter is loaded; the listener has this number in the child.
@@ -84,6 +86,12 @@ impl Channel {
         Ok(())
     }
 
+    /// Parent: answers that what was asked for can't be.
+    pub(crate) fn refuse(&self) -> Result<()> {
+        message::send(self.0.as_fd(), b"n", Extra::default(), 0)?;
+        Ok(())
+    }
+
     /// Child: says something.
     pub(crate) fn say(&self, tag: u8, text: &[u8], fd: Option<BorrowedFd<'_>>) -> Result<()> {
         let mut data = Vec::with_capacity(text.len() + 1);
@@ -96,11 +104,22 @@ impl Channel {
 
     /// Child: waits for the parent's answer. Its absence means that the parent is gone or has given up.
     pub(crate) fn wait(&self) -> Result<()> {
+        self.answer().map(drop)
+    }
+
+    /// Child: the parent's answer, whether it is a good one.
+    fn answer(&self) -> Result<bool> {
         let mut byte = [0; 1];
         match rustix::io::retry_on_intr(|| rustix::io::read(&self.0, &mut byte)).call("read", "the parent's socket")? {
-            1 => Ok(()),
+            1 => Ok(byte == *b"g"),
             _ => Err(Error::new(Kind::System, "the parent has given up")),
         }
+    }
+
+    /// Child: asks the parent to set a limit of `process.rlimits`. Gives whether it could.
+    pub(crate) fn limit(&self, index: usize) -> Result<bool> {
+        self.say(b'l', &(index as u64).to_ne_bytes(), None)?;
+        self.answer()
     }
 
     /// Child: says that all is in place, and waits.
@@ -159,6 +178,10 @@ fn decode(data: &[u8], fd: Option<OwnedFd>) -> Result<Word> {
         (b'h', None) => Word::Hooks,
         (b'r', None) => Word::Ready,
         (b'w', None) => Word::Warning(String::from_utf8_lossy(rest).into_owned()),
+        (b'l', None) => {
+            let index = u64::from_ne_bytes(rest.try_into().map_err(|_| garbled())?);
+            Word::Limit(usize::try_from(index).map_err(|_| garbled())?)
+        }
         (b's', None) => Word::Listener(i32::from_ne_bytes(rest.try_into().map_err(|_| garbled())?)),
         (b'e', None) => {
             let (kind, text) = rest.split_first().ok_or_else(garbled)?;

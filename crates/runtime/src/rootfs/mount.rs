@@ -24,6 +24,13 @@ pub(crate) struct MountPlan {
     pub(crate) opened: Option<OwnedFd>,
 }
 
+impl MountPlan {
+    /// Whether it shows the container's cgroup and lets it be changed.
+    pub(crate) fn is_writable_cgroup(&self) -> bool {
+        self.kind == MountKind::Cgroup && self.options.attrs.set & attr::RDONLY == 0
+    }
+}
+
 /// What is mounted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum MountKind {
@@ -50,12 +57,14 @@ pub(crate) struct Mounter<'a> {
     root: &'a RootDir,
     /// The container has a cgroup namespace of its own.
     private_cgroup: bool,
+    /// `linux.mountLabel`, where the kernel has SELinux.
+    label: Option<&'a str>,
     readonly_later: Vec<OwnedFd>,
 }
 
 impl<'a> Mounter<'a> {
-    pub(crate) fn new(root: &'a RootDir, private_cgroup: bool) -> Self {
-        Self { root, private_cgroup, readonly_later: Vec::new() }
+    pub(crate) fn new(root: &'a RootDir, private_cgroup: bool, label: Option<&'a str>) -> Self {
+        Self { root, private_cgroup, label, readonly_later: Vec::new() }
     }
 
     /// Does one mount.
@@ -107,6 +116,9 @@ impl<'a> Mounter<'a> {
         let options = &plan.options;
         let mut data: Vec<String> = options.superblock.iter().map(|flag| (*flag).to_owned()).collect();
         data.extend(options.data.iter().cloned());
+        if let (Some(label), false) = (self.label, matches!(kind, "proc" | "sysfs" | "mqueue")) {
+            data.push(format!("context={label}"));
+        }
         let mut attrs = options.attrs.set;
         let readonly = attrs & attr::RDONLY != 0;
         match kind {

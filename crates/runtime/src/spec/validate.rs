@@ -12,7 +12,7 @@ use crate::error::{Error, Kind, Result};
 type Check = fn(&Facts<'_>) -> std::result::Result<(), String>;
 
 /// The checks, from the general to the particular.
-const CHECKS: &[Check] = &[version, namespaces, hostname, user_namespace, time_offsets, sysctl, paths];
+const CHECKS: &[Check] = &[version, namespaces, hostname, user_namespace, time_offsets, sysctl, paths, missing];
 
 struct Facts<'a> {
     spec: &'a Spec,
@@ -168,6 +168,17 @@ fn sysctl(facts: &Facts<'_>) -> std::result::Result<(), String> {
         if name == "kernel.hostname" && facts.spec.hostname().is_some() {
             return Err("sysctl \"kernel.hostname\" would undo hostname: leave one of them out".into());
         }
+    }
+    Ok(())
+}
+
+/// What this version can't do is refused, not left out in silence.
+fn missing(facts: &Facts<'_>) -> std::result::Result<(), String> {
+    if facts.linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()) {
+        return Err("linux.netDevices is not supported yet: move the interfaces with a createRuntime hook".into());
+    }
+    if facts.linux.intel_rdt().is_some() {
+        return Err("linux.intelRdt is not supported yet: leave it out".into());
     }
     Ok(())
 }

@@ -15,6 +15,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("exec::into_a_created_container_leaves_it_created", created),
     ("exec::a_paused_container_refuses", paused),
     ("exec::a_sub_cgroup_may_be_chosen", sub_cgroup),
+    ("exec::cpus_are_chosen", affinity),
     ("exec::nothing_of_the_host_is_reachable_on_the_way", not_dumpable),
 ];
 
@@ -147,5 +148,21 @@ fn not_dumpable() {
     assert_eq!(exec_output(&container, "true").0, 0);
     let behaviour = rustix::process::dumpable_behavior().unwrap();
     assert_eq!(behaviour, rustix::process::DumpableBehavior::NotDumpable);
+    container.delete(true).unwrap();
+}
+
+fn affinity() {
+    let mut bundle = Bundle::new("affinity", "sleep 1000");
+    let cpus = "grep Cpus_allowed_list /proc/self/status";
+    let container = bundle.start();
+    let all = exec_output(&container, cpus).1;
+    container.delete(true).unwrap();
+    bundle.options.id = "affinity2".into();
+    bundle.set("/linux/cgroupsPath", format!("{}/affinity2", crate::harness::cgroup()).into());
+    bundle.set("/process/execCPUAffinity", json!({"final": "0"}));
+    let container = bundle.start();
+    assert_eq!(exec_output(&container, cpus).1, "Cpus_allowed_list:\t0\n");
+    let init = fs::read_to_string(format!("/proc/{}/status", container.init_pid().unwrap())).unwrap();
+    assert!(init.contains(&all), "init runs where its cgroup lets it");
     container.delete(true).unwrap();
 }

@@ -16,6 +16,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("namespaces::a_network_namespace_of_the_host_can_be_joined_with_a_user_namespace", foreign_net),
     ("namespaces::sources_that_the_containers_root_can_not_reach", unreachable_sources),
     ("namespaces::time_offsets", time),
+    ("namespaces::the_cgroup_of_a_user_namespace_is_its_roots", delegated),
     ("namespaces::none_is_left_out_silently", contradictions),
 ];
 
@@ -216,4 +217,14 @@ fn contradictions() {
         }
     };
     assert_eq!(status.exit_status(), Some(0), "the runtime can still make processes of its own");
+}
+
+fn delegated() {
+    for (name, option, owner) in [("delegrw", "rw", "0\n0\n"), ("delegro", "ro", "65534\n65534\n")] {
+        let mut bundle = Bundle::new(name, "stat -c %u /sys/fs/cgroup /sys/fs/cgroup/cgroup.procs; ulimit -Hn");
+        with_user(&mut bundle);
+        bundle.mount("/sys/fs/cgroup", "cgroup", "cgroup", &[option]);
+        bundle.set("/process/rlimits", json!([{"type": "RLIMIT_NOFILE", "soft": 64, "hard": 128}]));
+        assert_eq!(bundle.good(), format!("{owner}128\n"));
+    }
 }
