@@ -119,6 +119,8 @@ kinds! {
     Signalfd(resource::signalfd::Signalfd),
     /// Event poll.
     Epoll(resource::epoll::Epoll),
+    /// File watches.
+    Inotify(resource::inotify::Inotify),
     /// Process descriptor.
     Pidfd(resource::pidfd::Pidfd),
     /// POSIX message queue; its file type is that of a regular file.

@@ -6,6 +6,8 @@ pub mod epoll;
 pub mod eventfd;
 pub mod external;
 pub mod ghost;
+mod inode_search;
+pub mod inotify;
 pub mod ipc;
 pub mod ipc_limits;
 pub mod location;

@@ -127,7 +127,11 @@ impl Image {
 
     /// Makes all files anew; `pids` gives the new pid for each of the container's.
     pub(crate) fn restore_with(&self, pids: &BTreeMap<i32, i32>) -> Restored {
-        let init = Holder::idle();
+        self.restore_in(&Holder::idle(), pids)
+    }
+
+    /// Makes all files anew in the namespaces of `init`.
+    pub(crate) fn restore_in(&self, init: &Holder, pids: &BTreeMap<i32, i32>) -> Restored {
         // Through text, as an image is.
         let text = serde_json::to_string(&self.files).unwrap();
         let files: Files = serde_json::from_str(&text).unwrap();

@@ -4,6 +4,7 @@
 
 mod counters;
 mod holder;
+mod inotify;
 mod ipc;
 mod pipes;
 mod watchers;
