@@ -3,12 +3,14 @@
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path};
+use std::time::Duration;
 
 use rtc_sys::CallExt;
 use rustix::fs::{AtFlags, Gid, Mode, Uid};
 
 use super::control::{read_at, write_at};
 use super::hierarchy::open_beneath;
+use super::wait::flag;
 use super::{Cgroup, Hierarchy, Placement};
 use crate::error::Context;
 use crate::{Error, Kind, Result};
@@ -28,41 +30,58 @@ impl Hierarchy {
     /// A controller that can't be handed down is no error here: [`Cgroup::apply`] names it if a limit needs it.
     pub fn create(&self, placement: &Placement) -> Result<Cgroup> {
         let path = self.below(&placement.path)?;
-        let dir = make(self.root().as_fd(), path).context(|| format!("cgroup {}", placement.path.display()))?;
+        let (dir, is_new) =
+            make(self.root().as_fd(), path).context(|| format!("cgroup {}", placement.path.display()))?;
         let cgroup = Cgroup { dir, path: placement.path.clone() };
-        let found = cgroup.procs()?;
-        if !found.is_empty() || cgroup.is_populated()? {
-            return Err(Error::new(
-                Kind::WrongState,
-                format!("container's cgroup is not empty: {} process(es) found in {}", found.len(), cgroup.noun()),
-            )
-            .with_hint("give the container a linux.cgroupsPath of its own"));
-        }
-        if cgroup.freezer_is_on()? || cgroup.is_frozen()? {
-            let message = format!("container's cgroup unexpectedly frozen: {}", cgroup.noun());
-            return Err(Error::new(Kind::WrongState, message)
-                .with_hint("thaw it: write 0 to cgroup.freeze there, or in the ancestor that is frozen"));
+        if let Err(error) = cgroup.check_unused() {
+            if is_new {
+                // Best effort: the first error is the one to tell.
+                let _ = cgroup.remove(Duration::ZERO);
+            }
+            return Err(error);
         }
         Ok(cgroup)
     }
 }
 
-/// Makes the directories of `path` below `root`, handing controllers down on the way, and opens the last.
-fn make(root: BorrowedFd<'_>, path: &Path) -> rtc_sys::Result<OwnedFd> {
-    let mut dir: Option<OwnedFd> = None;
+impl Cgroup {
+    fn check_unused(&self) -> Result<()> {
+        let events = self.read("cgroup.events")?;
+        if flag(&events, "populated") {
+            let count = self.procs()?.len();
+            let message = format!("container's cgroup is not empty: {count} process(es) found in {}", self.noun());
+            return Err(
+                Error::new(Kind::WrongState, message).with_hint("give the container a linux.cgroupsPath of its own")
+            );
+        }
+        // An empty cgroup is frozen as soon as its switch, or an ancestor's, is on.
+        if flag(&events, "frozen") {
+            let message = format!("container's cgroup unexpectedly frozen: {}", self.noun());
+            return Err(Error::new(Kind::WrongState, message)
+                .with_hint("thaw it: write 0 to cgroup.freeze there, or in the ancestor that is frozen"));
+        }
+        Ok(())
+    }
+}
+
+/// Makes the directories of `path` below `root`, handing controllers down on the way; opens the last, and says whether
+/// it is new.
+fn make(root: BorrowedFd<'_>, path: &Path) -> rtc_sys::Result<(OwnedFd, bool)> {
+    let mut made: Option<(OwnedFd, bool)> = None;
     for component in path.components() {
         let Component::Normal(name) = component else { continue };
-        let parent = dir.as_ref().map_or(root, AsFd::as_fd);
+        let parent = made.as_ref().map_or(root, |(dir, _)| dir.as_fd());
         hand_down(parent)?;
-        match rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o755)) {
-            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+        let is_new = match rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o755)) {
+            Ok(()) => true,
+            Err(rustix::io::Errno::EXIST) => false,
             Err(e) => return Err(e).call("mkdirat", path.display()),
-        }
-        dir = Some(open_beneath(parent, Path::new(name))?);
+        };
+        made = Some((open_beneath(parent, Path::new(name))?, is_new));
     }
-    match dir {
-        Some(dir) => Ok(dir),
-        None => open_beneath(root, Path::new("")),
+    match made {
+        Some(made) => Ok(made),
+        None => Ok((open_beneath(root, Path::new(""))?, false)),
     }
 }
 

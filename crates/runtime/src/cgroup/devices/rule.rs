@@ -30,9 +30,8 @@ pub(super) struct Rule {
 }
 
 /// What is allowed behind all rules, as runc does: to make any node, and to use those that every container has.
-const DEFAULTS: [Rule; 10] = [
-    Rule { allow: true, device: Some(Device::Char), major: None, minor: None, access: MKNOD },
-    Rule { allow: true, device: Some(Device::Block), major: None, minor: None, access: MKNOD },
+const DEFAULTS: [Rule; 9] = [
+    Rule { allow: true, device: None, major: None, minor: None, access: MKNOD },
     char_device(1, Some(3)), // null
     char_device(1, Some(5)), // zero
     char_device(1, Some(7)), // full
