@@ -308,6 +308,28 @@ pub fn reap(mut tids: Vec<i32>) {
     }
 }
 
+/// Waits for the ends of all tracees and children until `last`, which has been killed, is dead; its own end is left for
+/// others to take.
+///
+/// The init of a pid namespace can't end before every other task of it has been waited for, and a tracee only by us.
+pub fn reap_all_before(last: i32) {
+    loop {
+        // SAFETY: all zeroes is a valid siginfo_t, and waitid writes to it.
+        let mut info: libc::siginfo_t = unsafe { mem::zeroed() };
+        // SAFETY: as above.
+        let r = unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, libc::WEXITED | libc::WNOWAIT | libc::__WALL) };
+        if r == -1 && Errno::last() == Errno::EINTR {
+            continue;
+        }
+        // SAFETY: waitid filled in the fields of SIGCHLD.
+        let pid = unsafe { info.si_pid() };
+        if r == -1 || pid == last || pid == 0 {
+            return;
+        }
+        let _ = wait_once(pid, libc::WNOHANG); // known to be dead
+    }
+}
+
 fn wait_once(tid: i32, flags: i32) -> Result<Option<Wait>> {
     let mut status = 0;
     // SAFETY: waitpid writes one int.

@@ -256,10 +256,11 @@ fn stdio(held: i32) -> Result<BTreeMap<String, OwnedFd>> {
     Ok(all)
 }
 
-/// Kills a half-made tree. Its first process is the init of its pid namespace or dies with rtc's trace of the others.
+/// Kills a half-made tree. With the init of its pid namespace all others die; the caller takes the news of its end.
 fn kill(held: i32) {
     // It may be dead already; the caller removes the container in any case.
-    let _ = rtc_sys::ptrace::tgkill(held, held, libc::SIGKILL);
+    let _ = ptrace::tgkill(held, held, libc::SIGKILL);
+    ptrace::reap_all_before(held);
 }
 
 impl<'a> Builder<'a> {

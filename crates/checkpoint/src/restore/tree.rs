@@ -216,13 +216,13 @@ impl Builder<'_> {
     fn build_memory(&mut self, process: usize, live: &Live) -> Result<()> {
         let mm = &self.tree.mms[live.mm];
         let runs = self.pages.runs(mm.runs.0, mm.runs.1)?;
-        let plan = match self.has_memory_of[process] {
+        let parent = self.has_memory_of[process].map(|parent| &self.tree.mms[parent]);
+        let plan = match parent {
             None => inherit::from_nothing(mm, runs),
-            Some(parent) => {
-                let parent = &self.tree.mms[parent];
-                inherit::from_parent(mm, runs, parent, self.pages.runs(parent.runs.0, parent.runs.1)?)
-            }
+            Some(parent) => inherit::from_parent(mm, runs, parent, self.pages.runs(parent.runs.0, parent.runs.1)?),
         };
+        // The link can't be set while the old file is mapped, and needn't be when it is the same.
+        let exe = mm.exe.filter(|exe| parent.is_none_or(|parent| parent.exe != Some(*exe)));
         let mut needed = memory::files_needed(mm, &plan);
         needed.extend([live.cwd, live.root]);
         needed.extend(mm.exe);
@@ -232,7 +232,7 @@ impl Builder<'_> {
         let numbers = self.receive(process, &needed)?;
         let (task, _) = self.leader(process);
         memory::map(task, zone, mm, &plan, &numbers)?;
-        set_layout(task, zone, mm, &numbers)?;
+        set_layout(task, zone, mm, exe.and_then(|exe| numbers.get(&exe)).copied())?;
         set_directories(task, zone, live, &numbers)?;
         memory::open_for_writing(task, zone, mm, &plan.write)?;
         self.fill(process, &plan)
@@ -258,7 +258,7 @@ impl Builder<'_> {
 }
 
 /// The kernel's bounds of the address space, the auxiliary vector, and the link to the executable.
-fn set_layout(task: &mut Stopped, zone: Zone, mm: &Mm, files: &FileNumbers) -> Result<()> {
+fn set_layout(task: &mut Stopped, zone: Zone, mm: &Mm, exe: Option<i32>) -> Result<()> {
     let MmLayout { code, data, brk, start_stack, args, env } = mm.layout;
     let mut program = Program::new();
     let auxv = program.data(&mm.auxv);
@@ -266,8 +266,7 @@ fn set_layout(task: &mut Stopped, zone: Zone, mm: &Mm, files: &FileNumbers) -> R
         .map(u64::to_ne_bytes);
     let mut map = words.concat();
     map.extend_from_slice(&(mm.auxv.len() as u32).to_ne_bytes());
-    let exe = mm.exe.and_then(|exe| files.get(&exe)).copied().unwrap_or(-1);
-    map.extend_from_slice(&exe.to_ne_bytes());
+    map.extend_from_slice(&exe.unwrap_or(-1).to_ne_bytes());
     let map = program.data(&map);
     if !mm.auxv.is_empty() {
         program.pointer(map.from_offset(88), auxv);
