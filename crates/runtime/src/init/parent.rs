@@ -104,11 +104,10 @@ impl Making {
             making.cgroup = Some(Hierarchy::find()?.create(placement)?);
         }
         making.store.write(&making.record)?;
-        making.limit(&bundle.spec)?;
         Ok(making)
     }
 
-    /// Limits and device rules, before there is anybody in the cgroup.
+    /// Limits and device rules: while the child mounts, on another CPU, and before anything of the container's runs.
     fn limit(&self, spec: &Spec) -> Result<()> {
         let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
         let Some(cgroup) = &self.cgroup else { return Ok(()) };
@@ -213,6 +212,7 @@ impl Making {
             state.plan.id_maps.write(proc, self.pid)?;
             channel.go()?;
         }
+        self.limit(&state.plan.spec)?;
         let mut talk = conversation::Talk::new(channel, side, &state.child.plan, self.pid);
         let pid = self.pid;
         let oci = container::oci_state(&self.record, Status::Creating, pid);
