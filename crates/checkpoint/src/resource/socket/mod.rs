@@ -6,7 +6,7 @@
 //! Left out: the error queue (`MSG_ERRQUEUE`), and options that can't be read back (see [`option_table`]).
 
 mod address;
-pub mod common;
+pub mod base;
 mod hex;
 mod option_table;
 pub mod options;
@@ -19,7 +19,7 @@ use crate::files::resource::Resource;
 use crate::files::restoring::Restore;
 use crate::files::{FileId, FileRef, Probe, Table};
 use crate::program::{Program, TargetFd};
-use common::{Common, Owner};
+use base::{Base, Owner};
 use options::Options;
 use serde::{Deserialize, Serialize};
 use sort::Sort;
@@ -30,7 +30,7 @@ use std::os::fd::OwnedFd;
 pub struct Socket {
     /// What all sockets have.
     #[serde(flatten)]
-    pub common: Common,
+    pub base: Base,
     /// What its family adds.
     pub detail: Detail,
 }
@@ -64,7 +64,7 @@ impl Resource for Socket {
 
     fn dump(probe: &Probe<'_>, cx: &mut Dump<'_>) -> Result<Option<Self>> {
         let sort = Sort::of(probe.fd)?;
-        if !common::is_at_home(probe, cx)? {
+        if !base::is_at_home(probe, cx)? {
             let why = "it belongs to another network namespace than the container";
             cx.block(probe, why, "let the program close it before the checkpoint");
             return Ok(None);
@@ -75,22 +75,22 @@ impl Resource for Socket {
             return Ok(None);
         };
         let owner = Owner { uid: probe.stat.st_uid, gid: probe.stat.st_gid };
-        let common = Common { inode: probe.stat.st_ino, sort, owner, options };
-        Ok(Some(Self { common, detail }))
+        let base = Base { inode: probe.stat.st_ino, sort, owner, options };
+        Ok(Some(Self { base, detail }))
     }
 
     const COMPLETES: bool = true;
 
     fn complete(&mut self, probe: &Probe<'_>, cx: &mut Dump<'_>) -> Result<()> {
         match &mut self.detail {
-            Detail::Unix(unix) => unix::dump::complete(unix, probe, self.common.sort, cx),
+            Detail::Unix(unix) => unix::dump::complete(unix, probe, self.base.sort, cx),
         }
     }
 
     fn conclude(all: &mut [(FileId, &mut Self)], cx: &mut Dump<'_>) -> Result<()> {
         let mut unixes = Vec::new();
         for (id, socket) in all.iter_mut() {
-            let (id, inode, kind) = (*id, socket.common.inode, socket.common.sort.kind);
+            let (id, inode, kind) = (*id, socket.base.inode, socket.base.sort.kind);
             match &mut socket.detail {
                 Detail::Unix(unix) => unixes.push(unix::dump::Entry { id, inode, kind, unix }),
             }
@@ -108,7 +108,7 @@ impl Resource for Socket {
     }
 
     fn open(&self, file: FileRef, _cx: &mut Restore<'_>) -> Result<OwnedFd> {
-        Err(bad_image(format!("socket {} of {} was not made with the others", self.common.inode, file.id)))
+        Err(bad_image(format!("socket {} of {} was not made with the others", self.base.inode, file.id)))
     }
 
     fn after_table(&self, table: Table<'_>, fd: TargetFd, program: &mut Program) -> Result<bool> {
@@ -121,8 +121,8 @@ impl Resource for Socket {
         unix::finish(&unixes(all), cx).context(|| "unix sockets")?;
         for (file, socket) in all {
             let fd = cx.opened(file.id)?;
-            socket.common.options.apply_late(fd, socket.common.sort).context(|| format!("{}", file.id))?;
-            socket.common.give_owner(fd)?;
+            socket.base.options.apply_late(fd, socket.base.sort).context(|| format!("{}", file.id))?;
+            socket.base.give_owner(fd)?;
         }
         Ok(())
     }
@@ -130,7 +130,7 @@ impl Resource for Socket {
 
 fn unixes<'a>(all: &[(FileRef, &'a Socket)]) -> Vec<unix::restore::Entry<'a>> {
     let unix = |(file, socket): &(FileRef, &'a Socket)| match &socket.detail {
-        Detail::Unix(unix) => Some(unix::restore::Entry { file: *file, common: &socket.common, unix }),
+        Detail::Unix(unix) => Some(unix::restore::Entry { file: *file, base: &socket.base, unix }),
     };
     all.iter().filter_map(unix).collect()
 }

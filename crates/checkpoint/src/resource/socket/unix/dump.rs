@@ -7,7 +7,7 @@ use crate::files::dumping::Dump;
 use crate::files::{FileId, Probe};
 use crate::image::path::ImagePath;
 use crate::resource::socket::sort::Sort;
-use crate::resource::socket::{address, common};
+use crate::resource::socket::{address, base};
 use rtc_sys::socket;
 use rustix::event::PollFlags;
 use std::collections::BTreeMap;
@@ -93,7 +93,7 @@ pub(in super::super) struct Entry<'a> {
 
 /// Last look: who is connected to whom.
 pub(in super::super) fn conclude(all: &mut [Entry<'_>], cx: &mut Dump<'_>) -> Result<()> {
-    let namespace = common::container_namespace(cx)?;
+    let namespace = base::container_namespace(cx)?;
     let list = crate::diag::Diag::open(Some(namespace.as_fd()))?.unix()?;
     let list: BTreeMap<u64, diag::Unix> = list.into_iter().map(|s| (s.inode.into(), s)).collect();
     let ours: BTreeMap<u64, FileId> = all.iter().map(|entry| (entry.inode, entry.id)).collect();

@@ -34,7 +34,7 @@ const STEPS: &[fn(&mut Filling<'_, '_, '_>) -> Result<()>] = &[
 /// The last touch to all unix sockets of an image.
 pub(in super::super) fn finish(all: &[Entry<'_>], cx: &mut Restore<'_>) -> Result<()> {
     let kept = std::mem::take(cx.kept::<Kept>());
-    let all = all.iter().map(|entry| (entry.common.inode, *entry)).collect();
+    let all = all.iter().map(|entry| (entry.base.inode, *entry)).collect();
     let mut filling = Filling { all, kept, cx };
     STEPS.iter().try_for_each(|step| step(&mut filling))
 }
@@ -76,7 +76,7 @@ impl<'a> Filling<'a, '_, '_> {
 
     /// The other end of a connection, or of a pair of datagram sockets.
     fn other_end(&self, entry: Entry<'_>) -> Result<BorrowedFd<'_>> {
-        if let Some(fd) = self.kept.closing.get(&entry.common.inode) {
+        if let Some(fd) = self.kept.closing.get(&entry.base.inode) {
             return Ok(fd.as_fd());
         }
         match entry.unix.peer {
@@ -86,13 +86,13 @@ impl<'a> Filling<'a, '_, '_> {
     }
 
     fn send_datagram(&self, to: Entry<'_>, message: &Message, bytes: &[u8], strangers: &mut Strangers) -> Result<()> {
-        let Some(spot) = self.kept.spots.get(&to.common.inode) else {
+        let Some(spot) = self.kept.spots.get(&to.base.inode) else {
             let sender = self.other_end(to)?;
             return self.send(sender, message, bytes, &[]);
         };
         // A socket of ours with that name, preferably one that is connected to the receiver.
         let named = |entry: &&Entry<'_>| entry.is_datagram() && entry.unix.name == message.from;
-        let connected = |entry: &&Entry<'_>| entry.unix.peer == Peer::Socket(to.common.inode);
+        let connected = |entry: &&Entry<'_>| entry.unix.peer == Peer::Socket(to.base.inode);
         let candidates = || self.all.values().filter(named);
         let sender = candidates().find(connected).or_else(|| candidates().find(|_| message.from.is_some()));
         let sender = match sender {
@@ -159,7 +159,7 @@ impl<'a> Filling<'a, '_, '_> {
         }
         let mut order = Vec::new();
         let mut ready: Vec<Entry<'a>> =
-            datagrams.iter().filter(|e| !to_come.contains_key(&e.common.inode)).copied().collect();
+            datagrams.iter().filter(|e| !to_come.contains_key(&e.base.inode)).copied().collect();
         while let Some(entry) = ready.pop() {
             order.push(entry);
             let next = target(&entry).and_then(|inode| Some((self.all.get(&inode)?, to_come.get_mut(&inode)?)));
@@ -171,13 +171,13 @@ impl<'a> Filling<'a, '_, '_> {
             }
         }
         // What is left goes in a circle: two that are each other's peer, in any order.
-        let done: std::collections::BTreeSet<u64> = order.iter().map(|e| e.common.inode).collect();
-        order.extend(datagrams.into_iter().filter(|e| !done.contains(&e.common.inode)));
+        let done: std::collections::BTreeSet<u64> = order.iter().map(|e| e.base.inode).collect();
+        order.extend(datagrams.into_iter().filter(|e| !done.contains(&e.base.inode)));
         order
     }
 
     fn is_end_of_pair(&self, entry: Entry<'_>) -> bool {
-        entry.unix.name.is_none() && self.all.values().any(|e| e.unix.peer == Peer::Socket(entry.common.inode))
+        entry.unix.name.is_none() && self.all.values().any(|e| e.unix.peer == Peer::Socket(entry.base.inode))
     }
 
     /// Connects to a service outside the container; if it is gone, to one that goes at once,

@@ -9,7 +9,7 @@ use crate::error::{Context as _, Result, bad_image};
 use crate::files::FileRef;
 use crate::files::restoring::Restore;
 use crate::image::path::ImagePath;
-use crate::resource::socket::common::Common;
+use crate::resource::socket::base::Base;
 use rtc_sys::identity::{Identity, acting_as};
 use rtc_sys::socket;
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,7 +29,7 @@ pub(super) struct Kept {
 #[derive(Clone, Copy)]
 pub(in super::super) struct Entry<'a> {
     pub(in super::super) file: FileRef,
-    pub(in super::super) common: &'a Common,
+    pub(in super::super) base: &'a Base,
     pub(in super::super) unix: &'a Unix,
 }
 
@@ -55,7 +55,7 @@ const STEPS: &[fn(&mut Build<'_, '_, '_>) -> Result<()>] = &[
 
 /// Makes all unix sockets of an image and hands them in.
 pub(in super::super) fn open(all: &[Entry<'_>], cx: &mut Restore<'_>) -> Result<()> {
-    let by_inode = all.iter().map(|entry| (entry.common.inode, *entry)).collect::<BTreeMap<_, _>>();
+    let by_inode = all.iter().map(|entry| (entry.base.inode, *entry)).collect::<BTreeMap<_, _>>();
     if by_inode.len() != all.len() {
         return Err(bad_image("two sockets have one inode number"));
     }
@@ -78,9 +78,9 @@ impl<'a> Build<'a, '_, '_> {
 
     /// Creates the socket of `entry`, with the options that bind(2) looks at.
     fn create(&self, entry: Entry<'_>) -> Result<OwnedFd> {
-        let sort = entry.common.sort;
+        let sort = entry.base.sort;
         let fd = socket::create(libc::AF_UNIX, sort.kind, 0)?;
-        entry.common.options.apply_early(fd.as_fd(), sort)?;
+        entry.base.options.apply_early(fd.as_fd(), sort)?;
         Ok(fd)
     }
 
@@ -88,7 +88,7 @@ impl<'a> Build<'a, '_, '_> {
     fn create_bound(&mut self, entry: Entry<'_>) -> Result<OwnedFd> {
         let fd = self.create(entry)?;
         if let Some(spot) = Spot::bind(fd.as_fd(), entry.unix, &mut self.kept.scratch, self.cx)? {
-            self.kept.spots.insert(entry.common.inode, spot);
+            self.kept.spots.insert(entry.base.inode, spot);
         }
         Ok(fd)
     }
@@ -106,7 +106,7 @@ impl<'a> Build<'a, '_, '_> {
             let fd = self.create_bound(entry)?;
             let room = (*backlog as usize).max(waiting.len()).min(i32::MAX as usize) as i32;
             acting(entry.unix.credentials.as_ref(), || Ok(socket::listen(fd.as_fd(), room)?))?;
-            self.add(entry.common.inode, fd)?;
+            self.add(entry.base.inode, fd)?;
         }
         Ok(())
     }
@@ -114,7 +114,7 @@ impl<'a> Build<'a, '_, '_> {
     /// Streams and sequenced packets with another end, also one that is closed.
     fn connections(&mut self) -> Result<()> {
         for entry in self.entries() {
-            let inode = entry.common.inode;
+            let inode = entry.base.inode;
             if entry.is_datagram() || entry.unix.listening.is_some() || self.made.contains_key(&inode) {
                 continue;
             }
@@ -139,9 +139,9 @@ impl<'a> Build<'a, '_, '_> {
     /// The entry of the socket that `entry` names as its peer.
     fn peer(&self, entry: Entry<'_>, inode: u64) -> Result<Entry<'a>> {
         let peer = self.all.get(&inode).filter(|peer| {
-            peer.common.sort == entry.common.sort && peer.unix.listening.is_none() && inode != entry.common.inode
+            peer.base.sort == entry.base.sort && peer.unix.listening.is_none() && inode != entry.base.inode
         });
-        peer.copied().ok_or_else(|| bad_image(format!("socket {} can't have the peer {inode}", entry.common.inode)))
+        peer.copied().ok_or_else(|| bad_image(format!("socket {} can't have the peer {inode}", entry.base.inode)))
     }
 
     /// A connection between `entry` and `other`, or someone without a name if that is closed: both ends in this order.
@@ -149,7 +149,7 @@ impl<'a> Build<'a, '_, '_> {
         let other_name = other.and_then(|other| other.unix.name.as_ref());
         match (&entry.unix.name, other_name) {
             (None, None) => {
-                let make = || Ok(socket::pair(entry.common.sort.kind)?);
+                let make = || Ok(socket::pair(entry.base.sort.kind)?);
                 acting(entry.unix.credentials.as_ref(), make)
             }
             // Who has a listener's name was accepted.
@@ -163,7 +163,7 @@ impl<'a> Build<'a, '_, '_> {
 
     /// Has `client` connect to a listener with `server`'s name, and gives both ends.
     fn accepted(&mut self, client: Option<Entry<'_>>, server: Entry<'_>) -> Result<(OwnedFd, OwnedFd)> {
-        let kind = server.common.sort.kind;
+        let kind = server.base.sort.kind;
         let client_fd = match client {
             Some(client) => self.create_bound(client)?,
             None => socket::create(libc::AF_UNIX, kind, 0)?,
@@ -190,16 +190,16 @@ impl<'a> Build<'a, '_, '_> {
         let is = |entry: &&Entry<'_>| {
             entry.unix.listening.is_some()
                 && entry.unix.name.as_ref() == Some(name)
-                && entry.common.sort == server.common.sort
+                && entry.base.sort == server.base.sort
                 && entry.unix.node.as_ref().map(|node| &node.path) == server.unix.node.as_ref().map(|node| &node.path)
         };
-        self.all.values().find(is).map(|entry| entry.common.inode)
+        self.all.values().find(is).map(|entry| entry.base.inode)
     }
 
     /// A datagram socket whose peer has no name was made along with it.
     fn datagram_pairs(&mut self) -> Result<()> {
         for entry in self.entries().into_iter().filter(Entry::is_datagram) {
-            let inode = entry.common.inode;
+            let inode = entry.base.inode;
             match entry.unix.peer {
                 Peer::Socket(other) if self.all.get(&other).is_some_and(|other| other.unix.name.is_none()) => {
                     if self.made.contains_key(&inode) && self.made.contains_key(&other) {
@@ -223,13 +223,13 @@ impl<'a> Build<'a, '_, '_> {
     }
 
     fn pair(&mut self, entry: Entry<'_>) -> Result<(OwnedFd, OwnedFd)> {
-        acting(entry.unix.credentials.as_ref(), || Ok(socket::pair(entry.common.sort.kind)?))
+        acting(entry.unix.credentials.as_ref(), || Ok(socket::pair(entry.base.sort.kind)?))
     }
 
     /// Binds those of [`Build::datagram_pairs`] and makes all others.
     fn rest(&mut self) -> Result<()> {
         for entry in self.entries() {
-            let inode = entry.common.inode;
+            let inode = entry.base.inode;
             if let Some(fd) = self.made.get(&inode) {
                 if entry.is_datagram() {
                     if let Some(spot) = Spot::bind(fd.as_fd(), entry.unix, &mut self.kept.scratch, self.cx)? {
@@ -249,7 +249,7 @@ impl<'a> Build<'a, '_, '_> {
         for entry in self.entries() {
             let Some(Listening { backlog, waiting }) = &entry.unix.listening else { continue };
             if waiting.len() > *backlog as usize {
-                let fd = &self.made[&entry.common.inode];
+                let fd = &self.made[&entry.base.inode];
                 acting(entry.unix.credentials.as_ref(), || Ok(socket::listen(fd.as_fd(), *backlog as i32)?))?;
             }
         }
@@ -261,17 +261,17 @@ impl<'a> Build<'a, '_, '_> {
         let mut connected = BTreeSet::new();
         for entry in self.entries() {
             for client in entry.unix.listening.iter().flat_map(|listening| &listening.waiting) {
-                let is_client = |c: &&Entry<'_>| c.unix.peer == Peer::Waiting(entry.common.inode);
+                let is_client = |c: &&Entry<'_>| c.unix.peer == Peer::Waiting(entry.base.inode);
                 let Some(client_entry) = self.all.get(client).filter(is_client) else {
-                    return Err(bad_image(format!("socket {client} does not wait for socket {}", entry.common.inode)));
+                    return Err(bad_image(format!("socket {client} does not wait for socket {}", entry.base.inode)));
                 };
                 if !connected.insert(*client) {
                     return Err(bad_image(format!("socket {client} waits twice")));
                 }
                 // Whom the server will see; the client's own answer names the listener.
-                let (uid, gid) = (client_entry.common.owner.uid, client_entry.common.owner.gid);
+                let (uid, gid) = (client_entry.base.owner.uid, client_entry.base.owner.gid);
                 let creator = Credentials { uid, gid, ..Credentials::default() };
-                let spot = &self.kept.spots[&entry.common.inode];
+                let spot = &self.kept.spots[&entry.base.inode];
                 connect(self.made[client].as_fd(), spot, Some(&creator), self.cx)?;
             }
         }
@@ -281,7 +281,7 @@ impl<'a> Build<'a, '_, '_> {
 
 impl Entry<'_> {
     pub(super) fn is_datagram(&self) -> bool {
-        self.common.sort.kind == libc::SOCK_DGRAM
+        self.base.sort.kind == libc::SOCK_DGRAM
     }
 }
 

@@ -20,7 +20,7 @@ pub struct Owner {
 
 /// What all sockets have.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Common {
+pub struct Base {
     /// Its inode number at dump, by which others name it.
     pub inode: u64,
     /// What it is.
@@ -31,7 +31,7 @@ pub struct Common {
     pub options: Options,
 }
 
-impl Common {
+impl Base {
     /// Gives `fd` the owner it had.
     pub(super) fn give_owner(&self, fd: BorrowedFd<'_>) -> Result<()> {
         let stat = rustix::fs::fstat(fd).call("fstat", "socket")?;
