@@ -10,6 +10,7 @@ pub mod error;
 pub mod files;
 pub mod image;
 pub mod netlink;
+pub mod netlock;
 pub mod netns;
 pub mod proc;
 pub mod procfs;

@@ -282,6 +282,17 @@ pub fn poll_now(fd: BorrowedFd<'_>) -> Result<rustix::event::PollFlags> {
     Ok(fds[0].revents())
 }
 
+/// Waits until poll(2) says one of `events`, at most `seconds`; false when it does not.
+///
+/// # Errors
+/// The errno of the call.
+pub fn poll_until(fd: BorrowedFd<'_>, events: rustix::event::PollFlags, seconds: i64) -> Result<bool> {
+    let mut fds = [rustix::event::PollFd::from_borrowed_fd(fd, events)];
+    let limit = rustix::event::Timespec { tv_sec: seconds, tv_nsec: 0 };
+    rustix::event::poll(&mut fds, Some(&limit)).call("poll", fd.as_raw_fd())?;
+    Ok(fds[0].revents().intersects(events))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

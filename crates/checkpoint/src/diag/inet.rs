@@ -3,7 +3,7 @@
 use super::Diag;
 use crate::error::Result;
 use crate::netlink::{Attributes, field};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 /// `TCP_ESTABLISHED` of <net/tcp_states.h>.
 pub const ESTABLISHED: u8 = 1;
@@ -67,17 +67,23 @@ fn parse(body: &[u8]) -> Option<Inet> {
     let word = |at| field::<4>(body, at).map(u32::from_ne_bytes);
     let port = |at| field::<2>(body, at).map(u16::from_be_bytes);
     let family = i32::from(*body.first()?);
-    let address = |at| -> Option<IpAddr> {
+    let interface = word(40)?;
+    let address = |at, port| -> Option<SocketAddr> {
         match family {
-            libc::AF_INET => Some(IpAddr::from(field::<4>(body, at)?)),
-            libc::AF_INET6 => Some(IpAddr::from(field::<16>(body, at)?)),
+            libc::AF_INET => Some(SocketAddr::new(IpAddr::from(field::<4>(body, at)?), port)),
+            libc::AF_INET6 => {
+                let ip = Ipv6Addr::from(field::<16>(body, at)?);
+                // Of these the interface is part of the address.
+                let scope = if ip.is_unicast_link_local() { interface } else { 0 };
+                Some(SocketAddrV6::new(ip, port, 0, scope).into())
+            }
             _ => None,
         }
     };
     let mut socket = Inet {
         state: *body.get(1)?,
-        local: SocketAddr::new(address(8)?, port(4)?),
-        peer: SocketAddr::new(address(24)?, port(6)?),
+        local: address(8, port(4)?)?,
+        peer: address(24, port(6)?)?,
         receive: word(56)?,
         send: word(60)?,
         inode: word(68)?,

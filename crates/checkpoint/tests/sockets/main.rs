@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
+mod tcp_inside;
 mod unix_names;
 mod unix_queues;
 mod unix_streams;

@@ -11,6 +11,7 @@ mod hex;
 mod option_table;
 pub mod options;
 pub mod sort;
+pub mod tcp;
 pub mod unix;
 
 use crate::error::{Context as _, Result, bad_image};
@@ -41,12 +42,15 @@ pub struct Socket {
 pub enum Detail {
     /// `AF_UNIX`
     Unix(Box<unix::Unix>),
+    /// `AF_INET` and `AF_INET6`, stream
+    Tcp(Box<tcp::Tcp>),
 }
 
 impl Detail {
     fn of(probe: &Probe<'_>, sort: Sort, cx: &mut Dump<'_>) -> Result<Option<Self>> {
         Ok(match sort.family {
             libc::AF_UNIX => unix::dump::describe(probe, sort, cx)?.map(|unix| Self::Unix(Box::new(unix))),
+            _ if sort.is_tcp() => tcp::dump::describe(probe, sort, cx)?.map(|tcp| Self::Tcp(Box::new(tcp))),
             _ => {
                 let why = format!("sockets of the family {} can't be saved", sort::family_name(sort));
                 cx.block(probe, why, "let the program close it before the checkpoint");
@@ -84,19 +88,24 @@ impl Resource for Socket {
     fn complete(&mut self, probe: &Probe<'_>, cx: &mut Dump<'_>) -> Result<()> {
         match &mut self.detail {
             Detail::Unix(unix) => unix::dump::complete(unix, probe, self.base.sort, cx),
+            Detail::Tcp(_) => Ok(()),
         }
     }
 
     fn conclude(all: &mut [(FileId, &mut Self)], cx: &mut Dump<'_>) -> Result<()> {
-        let mut unixes = Vec::new();
+        let (mut unixes, mut tcps) = (Vec::new(), Vec::new());
         for (id, socket) in all.iter_mut() {
-            let (id, inode, kind) = (*id, socket.base.inode, socket.base.sort.kind);
+            let (id, inode, sort) = (*id, socket.base.inode, socket.base.sort);
             match &mut socket.detail {
-                Detail::Unix(unix) => unixes.push(unix::dump::Entry { id, inode, kind, unix }),
+                Detail::Unix(unix) => unixes.push(unix::dump::Entry { id, inode, kind: sort.kind, unix }),
+                Detail::Tcp(tcp) => tcps.push(tcp::dump::Entry { id, inode, sort, tcp }),
             }
         }
         if !unixes.is_empty() {
             unix::dump::conclude(&mut unixes, cx)?;
+        }
+        if !tcps.is_empty() {
+            tcp::dump::conclude(&mut tcps, cx).context(|| "TCP sockets")?;
         }
         Ok(())
     }
@@ -104,7 +113,8 @@ impl Resource for Socket {
     const TOGETHER: bool = true;
 
     fn open_together(all: &[(FileRef, &Self)], cx: &mut Restore<'_>) -> Result<()> {
-        unix::open(&unixes(all), cx).context(|| "unix sockets")
+        unix::open(&unixes(all), cx).context(|| "unix sockets")?;
+        tcp::open(&tcps(all), cx).context(|| "TCP sockets")
     }
 
     fn open(&self, file: FileRef, _cx: &mut Restore<'_>) -> Result<OwnedFd> {
@@ -114,14 +124,19 @@ impl Resource for Socket {
     fn after_table(&self, table: Table<'_>, fd: TargetFd, program: &mut Program) -> Result<bool> {
         match &self.detail {
             Detail::Unix(unix) => Ok(unix.listen_again(table.pid, fd, program)),
+            Detail::Tcp(_) => Ok(true),
         }
     }
 
     fn finish_together(all: &[(FileRef, &Self)], cx: &mut Restore<'_>) -> Result<()> {
         unix::finish(&unixes(all), cx).context(|| "unix sockets")?;
+        tcp::finish(&tcps(all), cx).context(|| "TCP sockets")?;
         for (file, socket) in all {
             let fd = cx.opened(file.id)?;
-            socket.base.options.apply_late(fd, socket.base.sort).context(|| format!("{}", file.id))?;
+            // TCP has set them before it sent anything.
+            if !matches!(socket.detail, Detail::Tcp(_)) {
+                socket.base.options.apply_late(fd, socket.base.sort).context(|| format!("{}", file.id))?;
+            }
             socket.base.give_owner(fd)?;
         }
         Ok(())
@@ -131,6 +146,15 @@ impl Resource for Socket {
 fn unixes<'a>(all: &[(FileRef, &'a Socket)]) -> Vec<unix::restore::Entry<'a>> {
     let unix = |(file, socket): &(FileRef, &'a Socket)| match &socket.detail {
         Detail::Unix(unix) => Some(unix::restore::Entry { file: *file, base: &socket.base, unix }),
+        Detail::Tcp(_) => None,
     };
     all.iter().filter_map(unix).collect()
+}
+
+fn tcps<'a>(all: &[(FileRef, &'a Socket)]) -> Vec<tcp::restore::Entry<'a>> {
+    let tcp = |(file, socket): &(FileRef, &'a Socket)| match &socket.detail {
+        Detail::Tcp(tcp) => Some(tcp::restore::Entry { file: *file, base: &socket.base, tcp }),
+        Detail::Unix(_) => None,
+    };
+    all.iter().filter_map(tcp).collect()
 }

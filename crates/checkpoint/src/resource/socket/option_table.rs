@@ -16,6 +16,10 @@ pub(super) enum Class {
     Inet,
     /// `AF_INET6`
     Inet6,
+    /// As `Inet`, without TCP, which is never multicast.
+    Multicast,
+    /// As `Inet6`, without TCP.
+    Multicast6,
     /// TCP and MPTCP.
     Tcp,
     /// UDP.
@@ -98,7 +102,7 @@ impl Row {
     }
 }
 
-use Class::{Any, Inet, Inet6, Netlink, Packet, Raw, Tcp, Udp, UdpLite};
+use Class::{Any, Inet, Inet6, Multicast, Multicast6, Netlink, Packet, Raw, Tcp, Udp, UdpLite};
 use Shape::{Bytes, Int, Ints, Long, Text, Time, Unsigned};
 
 /// Options whose order among themselves matters say why.
@@ -169,20 +173,20 @@ pub(super) const OPTIONS: &[Row] = &[
     row("ip_nodefrag", Raw, IPPROTO_IP, 22),
     row("ip_checksum", Inet, IPPROTO_IP, 23),
     row("ip_recvfragsize", Inet, IPPROTO_IP, 25),
-    row("ip_multicast_if", Inet, IPPROTO_IP, libc::IP_MULTICAST_IF).shape(Bytes(4)),
-    row("ip_multicast_ttl", Inet, IPPROTO_IP, libc::IP_MULTICAST_TTL).varies(),
-    row("ip_multicast_loop", Inet, IPPROTO_IP, libc::IP_MULTICAST_LOOP).varies(),
-    row("ip_multicast_all", Inet, IPPROTO_IP, 49).varies(),
-    row("ip_unicast_if", Inet, IPPROTO_IP, 50),
+    row("ip_multicast_if", Multicast, IPPROTO_IP, libc::IP_MULTICAST_IF).shape(Bytes(4)),
+    row("ip_multicast_ttl", Multicast, IPPROTO_IP, libc::IP_MULTICAST_TTL).varies(),
+    row("ip_multicast_loop", Multicast, IPPROTO_IP, libc::IP_MULTICAST_LOOP).varies(),
+    row("ip_multicast_all", Multicast, IPPROTO_IP, 49).varies(),
+    row("ip_unicast_if", Multicast, IPPROTO_IP, 50),
     row("ipv6_v6only", Inet6, IPPROTO_IPV6, libc::IPV6_V6ONLY).varies().early(),
     row("ipv6_freebind", Inet6, IPPROTO_IPV6, 78).early(),
     row("ipv6_transparent", Inet6, IPPROTO_IPV6, libc::IPV6_TRANSPARENT).early(),
     row("ipv6_hdrincl", Raw, IPPROTO_IPV6, 36).early(),
     row("ipv6_unicast_hops", Inet6, IPPROTO_IPV6, libc::IPV6_UNICAST_HOPS).varies(),
-    row("ipv6_multicast_if", Inet6, IPPROTO_IPV6, libc::IPV6_MULTICAST_IF),
-    row("ipv6_multicast_hops", Inet6, IPPROTO_IPV6, libc::IPV6_MULTICAST_HOPS).varies(),
-    row("ipv6_multicast_loop", Inet6, IPPROTO_IPV6, libc::IPV6_MULTICAST_LOOP).varies(),
-    row("ipv6_multicast_all", Inet6, IPPROTO_IPV6, 29).varies(),
+    row("ipv6_multicast_if", Multicast6, IPPROTO_IPV6, libc::IPV6_MULTICAST_IF),
+    row("ipv6_multicast_hops", Multicast6, IPPROTO_IPV6, libc::IPV6_MULTICAST_HOPS).varies(),
+    row("ipv6_multicast_loop", Multicast6, IPPROTO_IPV6, libc::IPV6_MULTICAST_LOOP).varies(),
+    row("ipv6_multicast_all", Multicast6, IPPROTO_IPV6, 29).varies(),
     row("ipv6_mtu_discover", Inet6, IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER).varies(),
     row("ipv6_recverr", Inet6, IPPROTO_IPV6, libc::IPV6_RECVERR),
     row("ipv6_recverr_rfc4884", Inet6, IPPROTO_IPV6, 31),
@@ -202,7 +206,7 @@ pub(super) const OPTIONS: &[Row] = &[
     row("ipv6_autoflowlabel", Inet6, IPPROTO_IPV6, 70).varies(),
     row("ipv6_addr_preferences", Inet6, IPPROTO_IPV6, 72).varies(),
     row("ipv6_minhopcount", Inet6, IPPROTO_IPV6, 73),
-    row("ipv6_unicast_if", Inet6, IPPROTO_IPV6, 76),
+    row("ipv6_unicast_if", Multicast6, IPPROTO_IPV6, 76),
     row("ipv6_hopopts", Inet6, IPPROTO_IPV6, libc::IPV6_HOPOPTS).shape(Bytes(2048)),
     row("ipv6_rthdrdstopts", Inet6, IPPROTO_IPV6, libc::IPV6_RTHDRDSTOPTS).shape(Bytes(2048)),
     row("ipv6_rthdr", Inet6, IPPROTO_IPV6, libc::IPV6_RTHDR).shape(Bytes(2048)),

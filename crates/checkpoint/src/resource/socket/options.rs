@@ -114,14 +114,14 @@ impl Options {
         Ok(())
     }
 
-    /// Sets one option to the value it had.
+    /// Sets one option, of those that are always saved, to the value it had.
     ///
     /// # Errors
     /// As [`Options::apply_early`].
     pub(super) fn apply_one(&self, fd: BorrowedFd<'_>, name: &str) -> Result<()> {
         let row = OPTIONS.iter().find(|row| row.name == name).expect("named in the code, and in the table");
-        let value = self.values.get(name).cloned().unwrap_or(Value::Number(0));
-        let bytes = encode(row.shape, &value).ok_or_else(|| bad_image(format!("option {name}: {value:?}")))?;
+        let Some(value) = self.values.get(name) else { return Ok(()) };
+        let bytes = encode(row.shape, value).ok_or_else(|| bad_image(format!("option {name}: {value:?}")))?;
         set(fd, row, bytes).context(|| format!("option {name}"))
     }
 }
@@ -134,6 +134,8 @@ impl Row {
             Class::Any => true,
             Class::Inet => inet,
             Class::Inet6 => sort.family == libc::AF_INET6,
+            Class::Multicast => inet && sort.kind != libc::SOCK_STREAM,
+            Class::Multicast6 => sort.family == libc::AF_INET6 && sort.kind != libc::SOCK_STREAM,
             Class::Tcp => sort.is_tcp(),
             Class::Udp => protocol(libc::IPPROTO_UDP) || protocol(libc::IPPROTO_UDPLITE),
             Class::UdpLite => protocol(libc::IPPROTO_UDPLITE),

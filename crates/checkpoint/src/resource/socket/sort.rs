@@ -29,6 +29,11 @@ impl Sort {
         matches!(self.family, libc::AF_INET | libc::AF_INET6)
     }
 
+    /// TCP, and not MPTCP, which has no repair mode.
+    pub(super) fn is_plain_tcp(self) -> bool {
+        self.is_tcp() && self.protocol == libc::IPPROTO_TCP
+    }
+
     pub(super) fn is_tcp(self) -> bool {
         self.is_inet() && self.kind == libc::SOCK_STREAM && matches!(self.protocol, libc::IPPROTO_TCP | MPTCP)
     }
