@@ -103,7 +103,9 @@ fn edited_config() {
     let mut container = bundle.create().unwrap();
     bundle.set("/process/args", serde_json::json!(["false"])).save();
     container.start().unwrap();
-    let line = fs::read_to_string(format!("/proc/{}/cmdline", container.init_pid().unwrap())).unwrap();
+    // Descriptors close early in execve, so `start` may return before the program has its arguments.
+    let path = format!("/proc/{}/cmdline", container.init_pid().unwrap());
+    let line = std::iter::repeat_with(|| fs::read_to_string(&path).unwrap()).find(|line| !line.is_empty()).unwrap();
     assert!(line.contains("sleep"), "{line:?}");
     container.delete(true).unwrap();
 }
