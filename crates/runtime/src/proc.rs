@@ -31,6 +31,11 @@ impl Proc {
     pub(crate) fn open() -> Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let root = rustix::fs::open("/proc", flags, Mode::empty()).call("open", "/proc, PATH")?;
+        Self::verified(root)
+    }
+
+    /// A handle on the procfs whose root directory `root` is.
+    pub(crate) fn verified(root: OwnedFd) -> Result<Self> {
         let fs = rustix::fs::fstatfs(&root).call("fstatfs", "/proc")?;
         let stat = rustix::fs::fstat(&root).call("fstat", "/proc")?;
         if fs.f_type as u64 != PROC_SUPER_MAGIC || stat.st_ino != PROC_ROOT_INO {

@@ -2,6 +2,7 @@
 //! [`steps`](super::steps) and [`life`](super::life).
 
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
 
 use rtc_sys::{CallExt, Errno, process};
 use rustix::fs::{Mode, OFlags};
@@ -32,6 +33,8 @@ pub(crate) struct Child {
     pub(super) environment: Vec<String>,
     pub(super) program: String,
     in_cwd: bool,
+    /// Its pid as the host counts, once it stands.
+    pub(super) host_pid: i32,
 }
 
 /// The container's first process on its way.
@@ -81,6 +84,7 @@ impl Child {
             environment: Vec::new(),
             program: String::new(),
             in_cwd: false,
+            host_pid: 0,
         }
     }
 
@@ -156,12 +160,27 @@ impl Child {
     ///
     /// Closed, and not just marked: a process that waits for `start` may be looked at from the container.
     pub(crate) fn close_descriptors(&mut self) -> Result<()> {
+        self.host_pid = self.proc.own_pid()?;
+        if self.fifo.is_some() {
+            self.narrow_proc();
+        }
         let first = 3 + self.plan.preserve_fds + self.plan.listen_fds;
         let mut keep = vec![self.proc.fd().as_raw_fd(), self.channel()?.fd().as_raw_fd()];
         keep.extend(self.fifo.iter().map(AsRawFd::as_raw_fd));
         // The numbers are closed behind the back of `root`: it is forgotten, not closed again.
         std::mem::forget(self.root.take());
         Ok(process::close_all_but(first, &mut keep)?)
+    }
+
+    /// Goes over to the container's own procfs, where it has one: a process that waits for `start` can be looked at by
+    /// others in the container, if they have CAP_SYS_PTRACE, and shouldn't hold what shows the host.
+    fn narrow_proc(&mut self) {
+        let own = self.root.as_ref().and_then(|root| root.resolve_plain(Path::new("/proc")).ok());
+        if let Some(own) = own.and_then(|own| Proc::verified(own).ok())
+            && own.read("self/stat").is_ok()
+        {
+            self.proc = own;
+        }
     }
 
     /// Loads the seccomp filter, as late as possible: what comes after it, it may forbid.

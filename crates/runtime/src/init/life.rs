@@ -78,6 +78,6 @@ fn wait_for_start(child: &mut Child) -> Result<()> {
 
 fn start_hooks(child: &mut Child) -> Result<()> {
     let Some(list) = child.plan.start_hooks.take() else { return Ok(()) };
-    let state = OciState { pid: child.proc.own_pid()?, status: Status::Created, ..child.state.clone() };
+    let state = OciState { pid: child.host_pid, status: Status::Created, ..child.state.clone() };
     hooks::run("startContainer", &list, &state, Some(&child.environment))
 }

@@ -21,6 +21,8 @@ pub(crate) const TESTS: &[Test] = &[
     ("security::links_in_the_image_do_not_lead_out", links),
     ("security::an_image_can_not_redirect_devices", device_links),
     ("security::a_seccomp_filter_holds_for_init_and_exec", seccomp),
+    ("security::a_seccomp_agent_gets_the_listener", seccomp_notify),
+    ("security::a_waiting_init_shows_nothing_of_the_host", waiting_init),
     ("security::a_read_only_root", readonly_root),
     ("security::no_mount_of_the_host_is_seen", host_mounts),
 ];
@@ -158,4 +160,52 @@ fn host_mounts() {
         assert_eq!(points, ["/", "/proc", "/dev", "/dev/pts", "/sys"]);
         assert!(output.lines().any(|line| line == "bin") && !output.lines().any(|line| line == "work"), "{output}");
     }
+}
+
+fn seccomp_notify() {
+    use rtc_sys::message::{Control, receive};
+    let mut bundle = Bundle::new("notify", "mkdir /x 2>&1");
+    let path = bundle.dir.join("agent");
+    let rule = json!({"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"});
+    bundle.set(
+        "/linux/seccomp",
+        json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": path, "listenerMetadata": "meta", "syscalls": [rule]}),
+    );
+    let error = bundle.refused();
+    assert!(error.contains("failed to connect with seccomp agent"), "{error}");
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    bundle.save();
+    let mut container = bundle.create().unwrap();
+    let mut buffer = vec![0; 8192];
+    let (connection, _) = listener.accept().unwrap();
+    let received = receive(connection.as_fd(), &mut buffer, 0).unwrap();
+    let state: serde_json::Value = serde_json::from_slice(&buffer[..received.len]).unwrap();
+    assert_eq!((&state["metadata"], &state["state"]["id"]), (&json!("meta"), &json!("notify")));
+    assert_eq!(state["pid"], json!(container.init_pid().unwrap()));
+    let held: Vec<_> = received.control.into_iter().filter(|piece| matches!(piece, Control::Rights(_))).collect();
+    assert_eq!(held.len(), 1);
+    // An agent that is gone doesn't hang the container.
+    drop(held);
+    container.start().unwrap();
+    assert_eq!(container.wait().unwrap(), 1);
+    container.delete(false).unwrap();
+}
+
+fn waiting_init() {
+    let container = Bundle::new("waiting", "sleep 1000").create().unwrap();
+    let pid = container.init_pid().unwrap();
+    let mut seen = 0;
+    for entry in fs::read_dir(format!("/proc/{pid}/fd")).unwrap() {
+        let entry = entry.unwrap();
+        if fs::read_link(entry.path()).unwrap().as_os_str() == "/proc" {
+            // Through it one sees the container's processes only.
+            let names =
+                fs::read_dir(entry.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            let pids: Vec<String> = names.filter(|name| name.parse::<u32>().is_ok()).collect();
+            assert_eq!(pids, ["1"]);
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, 1);
+    container.delete(true).unwrap();
 }
