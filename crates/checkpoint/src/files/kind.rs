@@ -109,6 +109,8 @@ kinds! {
     External(resource::external::ExternalFile),
     /// An end of a pipe.
     Pipe(resource::pipe::PipeEnd),
+    /// An end of a FIFO.
+    Fifo(resource::fifo::FifoEnd),
     /// Socket.
     Socket(resource::socket::Socket),
     /// Event counter.

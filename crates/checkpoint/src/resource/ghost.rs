@@ -94,7 +94,7 @@ pub(super) fn open_directory(of: &Attributes, path: &ImagePath, flags: i32, cx: 
 }
 
 /// The directory that a path is in, or the nearest above it that exists.
-fn nearest_parent(path: &ImagePath, cx: &Restore<'_>) -> Result<OwnedFd> {
+pub(super) fn nearest_parent(path: &ImagePath, cx: &Restore<'_>) -> Result<OwnedFd> {
     let mut error = None;
     for parent in path.as_path().ancestors().skip(1) {
         match cx.open_path(&ImagePath::from(parent), libc::O_PATH | libc::O_DIRECTORY) {
@@ -107,7 +107,7 @@ fn nearest_parent(path: &ImagePath, cx: &Restore<'_>) -> Result<OwnedFd> {
 }
 
 /// Makes something under the last name of `path`, or where that is taken under a hidden one.
-fn with_free_name<T>(
+pub(super) fn with_free_name<T>(
     path: &ImagePath,
     make: impl Fn(&OsStr) -> rustix::io::Result<T>,
 ) -> rustix::io::Result<(T, OsString)> {

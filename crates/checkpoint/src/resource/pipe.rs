@@ -5,21 +5,18 @@
 //! caller brings anew. Not kept: the inode number; pages that were spliced in are bytes afterwards.
 
 use super::pipe_buffer::PipeBuffer;
+use super::pipe_ends::Ends;
 use crate::error::{Context as _, Result, bad_image};
 use crate::files::dumping::Dump;
 use crate::files::resource::Resource;
 use crate::files::restoring::Restore;
-use crate::files::{Blocker, FileId, FileRef, Probe};
-use crate::proc::Proc;
-use nix::fcntl::{FcntlArg, fcntl};
+use crate::files::{FileId, FileRef, Probe};
 use rtc_sys::CallExt as _;
-use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::Mode;
 use rustix::pipe::PipeFlags;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// open(2) sets it, pipe(2) doesn't: the two kinds of ends can be told apart by F_GETFL.
 const O_LARGEFILE: i32 = 0o100000;
@@ -70,7 +67,7 @@ impl Resource for PipeEnd {
         for (id, end) in all {
             let Some(pipe) = &mut end.carried else { continue };
             let ends = Ends::new(&pipes[id], cx)?;
-            if let Some(blocker) = ends.other_end_outside(*id, cx)? {
+            if let Some(blocker) = ends.pipe_to_outside(*id, cx)? {
                 cx.block_other(blocker);
             } else if !cx.check_only() {
                 pipe.buffer = ends.dump(cx).context(|| format!("{id} (pipe)"))?;
@@ -100,92 +97,6 @@ impl Resource for PipeEnd {
     fn open(&self, file: FileRef, _cx: &mut Restore<'_>) -> Result<OwnedFd> {
         Err(bad_image(format!("{}: an end of a pipe that doesn't exist", file.id)))
     }
-}
-
-/// The ends of one pipe at dump, as descriptors of ours.
-struct Ends {
-    reader: Option<OwnedFd>,
-    writer: Option<OwnedFd>,
-}
-
-impl Ends {
-    /// One of each sort among `ids`.
-    fn new(ids: &[FileId], cx: &Dump<'_>) -> Result<Self> {
-        let mut ends = Self { reader: None, writer: None };
-        for id in ids {
-            let fd = cx.fetch(*id)?;
-            let flags = fcntl(&fd, FcntlArg::F_GETFL).call("fcntl", "pipe, F_GETFL")?;
-            let slot = match flags & libc::O_ACCMODE {
-                libc::O_RDONLY => &mut ends.reader,
-                libc::O_WRONLY => &mut ends.writer,
-                _ => {
-                    ends.reader = Some(fd.try_clone().call("dup", fd.as_raw_fd())?);
-                    &mut ends.writer
-                }
-            };
-            *slot = Some(fd);
-        }
-        Ok(ends)
-    }
-
-    /// A pipe whose only ends here are of one sort, while the kernel says that the other sort is still open.
-    fn other_end_outside(&self, id: FileId, cx: &mut Dump<'_>) -> Result<Option<Blocker>> {
-        let (fd, gone, missing) = match self {
-            Self { reader: Some(reader), writer: None } => (reader, PollFlags::HUP, "write"),
-            Self { reader: None, writer: Some(writer) } => (writer, PollFlags::ERR, "read"),
-            _ => return Ok(None),
-        };
-        let mut state = [PollFd::new(fd, PollFlags::empty())];
-        poll(&mut state, Some(&rustix::time::Timespec::default())).call("poll", "pipe, 0")?;
-        if state[0].revents().contains(gone) {
-            return Ok(None);
-        }
-        let ino = rustix::fs::fstat(fd).call("fstat", fd.as_raw_fd())?.st_ino;
-        let link = format!("pipe:[{ino}]");
-        let who = outsider(&link, missing == "write", cx);
-        let who = who.map_or_else(|| "someone outside the container".to_owned(), |who| format!("{who} outside"));
-        let (pid, number) = cx.handle(id).unwrap_or_default();
-        Ok(Some(Blocker {
-            pid: cx.container_pid(pid).unwrap_or(0),
-            what: format!("fd {number} ({link})"),
-            why: format!("the {missing} end of the pipe is held by {who}"),
-            remedy: "start the container with the pipe as its stdin, stdout or stderr, or close it first".to_owned(),
-        }))
-    }
-
-    fn dump(&self, cx: &mut Dump<'_>) -> Result<PipeBuffer> {
-        if let Some(reader) = &self.reader {
-            return PipeBuffer::dump(reader.as_fd(), cx.blobs());
-        }
-        let writer = self.writer.as_ref().expect("a description of a pipe is open for reading, writing or both");
-        if rustix::io::ioctl_fionread(writer).call("ioctl", "pipe, FIONREAD")? == 0 {
-            return PipeBuffer::capacity(writer.as_fd());
-        }
-        // Nobody can read what is in it, but for those who open it through /proc/PID/fd, as is done here.
-        let path = format!("/proc/self/fd/{}", writer.as_raw_fd());
-        let reader = std::fs::File::open(&path).call("open", &path)?;
-        PipeBuffer::dump(reader.as_fd(), cx.blobs())
-    }
-}
-
-/// A process outside the container that has a descriptor with the link `link`, open for writing or reading.
-pub(super) fn outsider(link: &str, writing: bool, cx: &Dump<'_>) -> Option<String> {
-    let wanted = if writing { 0o200 } else { 0o400 };
-    for entry in std::fs::read_dir("/proc").ok()? {
-        let Some(pid) = entry.ok()?.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
-        if cx.table(pid).is_some() || pid == std::process::id() as i32 {
-            continue;
-        }
-        for fd in Proc(pid).numbers("fd").unwrap_or_default() {
-            // The link's own permissions show how the file is open.
-            let mode = std::fs::symlink_metadata(format!("/proc/{pid}/fd/{fd}")).map_or(0, |m| m.mode());
-            if mode & wanted != 0 && Proc(pid).link(&format!("fd/{fd}")).is_ok_and(|found| found == link) {
-                let name = Proc(pid).text("comm").unwrap_or_default();
-                return Some(format!("pid {pid} ({})", name.trim_end()));
-            }
-        }
-    }
-    None
 }
 
 /// Makes a pipe with all its ends; those that nobody had are closed in the end.

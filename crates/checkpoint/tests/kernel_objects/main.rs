@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod counters;
+mod fifos;
 mod holder;
 mod inotify;
 mod ipc;
