@@ -2,6 +2,7 @@
 
 use rtc_checkpoint::dump::{self, Container};
 use rtc_checkpoint::files::FileOptions;
+use rtc_checkpoint::resource::mount::Given;
 use rtc_checkpoint::restore::Checkpoint;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -87,12 +88,17 @@ impl Drop for Dir {
 
 fn checkpoint(tree: &Tree, dir: &Dir, leave_running: bool) -> dump::Report {
     let files = FileOptions::default();
+    // The tree is in the host's own root: all its mounts are given.
+    let text = std::fs::read_to_string(format!("/proc/{}/mountinfo", tree.init)).unwrap();
+    let points = text.lines().map(|line| std::ffi::OsStr::new(line.split(' ').nth(4).unwrap()));
+    let mounts: Vec<Given> = points.map(|point| Given { mountpoint: point.into(), external: true }).collect();
     let options = dump::Options {
         id: "test",
         init: tree.init,
         image: dir.image(),
         files: &files,
         externals: &[],
+        mounts: &mounts,
         leave_running,
         check_only: false,
     };

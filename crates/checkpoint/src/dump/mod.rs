@@ -15,15 +15,18 @@ pub(crate) use process::find_syscall;
 use crate::error::{Context, Error, Kind, Result};
 use crate::files::dump::{FileDumper, Link};
 use crate::files::{Blocker, DumpEnv, External, FileOptions, Held};
+use crate::image::container::ContainerState;
 use crate::image::dir::{self, Part};
-use crate::image::tree::{Clocks, Filter, Mm, Process, State, Tree};
+use crate::image::tree::{Backing, Clocks, Filter, Mm, Process, State, Tree};
 use crate::image::{blob, pages};
 use crate::proc::Proc;
 use crate::program::Addr;
+use crate::resource::ipc::{Ipc, IpcEnv};
+use crate::resource::mount::{self, Given};
 use crate::tracee::Zone;
 use collect::StoppedProcess;
 use rtc_sys::ptrace;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -64,6 +67,8 @@ pub struct Options<'a> {
     pub files: &'a FileOptions,
     /// Files that come from outside.
     pub externals: &'a [External],
+    /// The mounts that the runtime makes from config.json.
+    pub mounts: &'a [Given],
     /// Let the container live on.
     pub leave_running: bool,
     /// Only look: find out what can't be saved.
@@ -210,12 +215,16 @@ impl Dump<'_> {
             blockers: &mut file_blockers,
             check_only: self.options.check_only,
         };
+        let mounts = mount::look(self.options.init, self.options.mounts, &mut blockers).context(|| "look at mounts")?;
         let mut files = FileDumper::new(env)?;
         let steps = if self.options.check_only { &STEPS[..LOOKING] } else { &STEPS[..] };
         for (i, (name, step)) in steps.iter().enumerate() {
             step(self, &mut files, &mut blockers).context(|| *name)?;
-            if i + 1 == LOOKING && (!blockers.is_empty() || files.blocked() > 0) {
-                break;
+            if i + 1 == LOOKING {
+                self.dump_ipc(None, &mut blockers)?;
+                if !blockers.is_empty() || files.blocked() > 0 {
+                    break;
+                }
             }
         }
         let blocked = !blockers.is_empty() || files.blocked() > 0;
@@ -226,11 +235,28 @@ impl Dump<'_> {
         }
         let (files, held) = finished?.expect("only a blocked dump doesn't finish its files");
         self.held = held;
+        let ipc = self.dump_ipc(Some(&mut blobs), &mut blockers)?;
+        let mounts = mount::dump(mounts, self.options.init, &mut blobs)?;
+        self.image.write_json(Part::Container, &ContainerState { mounts, ipc })?;
         self.image.write_json(Part::Files, &files)?;
         self.image.write_json(Part::Tree, &self.tree)?;
         let created = self.tree.clocks.realtime / 1_000_000_000;
         self.image.commit(self.options.id, created).context(|| "commit the checkpoint")?;
         Ok(blockers)
+    }
+
+    /// System V objects and message queues; without `blobs` only what can't be saved.
+    fn dump_ipc(&self, blobs: Option<&mut blob::Writer>, blockers: &mut Vec<Blocker>) -> Result<Ipc> {
+        let tasks: BTreeSet<i32> = self.stopped.iter().map(|p| p.pid).collect();
+        // Once pages are written the mappings are in the tree.
+        let vmas = self.spaces.iter().flat_map(|s| &s.vmas).chain(self.tree.mms.iter().flat_map(|mm| &mm.vmas));
+        let attached: BTreeSet<i32> = vmas
+            .filter_map(|vma| match vma.backing {
+                Backing::SysV { id, .. } => Some(id),
+                _ => None,
+            })
+            .collect();
+        Ipc::dump(IpcEnv { init: self.options.init, tasks: &tasks, attached: &attached, blobs, blockers })
     }
 
     fn look_at_threads(&mut self, _: &mut FileDumper<'_>, blockers: &mut Vec<Blocker>) -> Result<()> {

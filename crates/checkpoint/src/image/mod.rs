@@ -2,6 +2,7 @@
 
 pub mod blob;
 pub mod check;
+pub mod container;
 pub mod dir;
 mod hex;
 pub mod machine;

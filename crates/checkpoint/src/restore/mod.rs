@@ -18,10 +18,12 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::files::RestoreEnv;
 use crate::files::kind::Files;
 use crate::files::restore::OpenFiles;
+use crate::image::container::ContainerState;
 use crate::image::dir::{self, Part};
 use crate::image::tree::{Live, Tree};
 use crate::image::{blob, check, machine::Machine, pages};
 use crate::program::Addr;
+use crate::resource::mount;
 use crate::tracee::{RESTORE_OPTIONS, Running, Stopped, Zone, find_gap};
 use rtc_sys::ptrace;
 use std::collections::BTreeMap;
@@ -34,6 +36,7 @@ pub struct Checkpoint {
     image: dir::Reader,
     tree: Tree,
     files: Files,
+    container: ContainerState,
     pages: pages::Reader,
     blobs: blob::Reader,
 }
@@ -71,6 +74,7 @@ struct Built {
 struct Builder<'a> {
     tree: &'a Tree,
     files: &'a Files,
+    container: &'a ContainerState,
     pages: &'a pages::Reader,
     env: RestoreEnv<'a>,
     zone: Zone,
@@ -88,7 +92,7 @@ struct Builder<'a> {
 
 type Step = fn(&mut Builder<'_>) -> Result<()>;
 
-const STEPS: [(&str, Step); 11] = [
+const STEPS: [(&str, Step); 12] = [
     // Parents fill their memory before they make children, so that what was shared copy-on-write is shared again.
     ("make processes", |b| b.make_processes()),
     // All members must exist before anyone joins a group.
@@ -104,6 +108,8 @@ const STEPS: [(&str, Step); 11] = [
     ("set processes", |b| b.set_processes()),
     // Pending signals after the handlers: setting a handler can drop them.
     ("set threads", |b| b.set_threads()),
+    // Segments are attached by now: those marked for destruction can be marked.
+    ("finish IPC objects", |b| b.container.ipc.finish(b.env.init)),
     // Everything that begins to tick or to talk.
     ("finish files", |b| b.open_files.finish(b.files, &b.env, &b.pids)),
     // The last programs: nothing needs privilege any more.
@@ -121,10 +127,11 @@ impl Checkpoint {
         image.manifest.machine.check(&Machine::here()?)?;
         let tree: Tree = image.json(Part::Tree)?;
         let files: Files = image.json(Part::Files)?;
+        let container: ContainerState = image.json(Part::Container)?;
         let pages = pages::Reader::new(&image.bytes(Part::Pagemap)?, image.file(Part::Pages)?)?;
         let blobs = blob::Reader::new(image.file(Part::Data)?.into())?;
         check::tree(&tree, &files, &pages)?;
-        Ok(Self { image, tree, files, pages, blobs })
+        Ok(Self { image, tree, files, container, pages, blobs })
     }
 
     /// The manifest.
@@ -184,6 +191,9 @@ impl Checkpoint {
     fn build(&self, first: &mut Option<Stopped>, held: i32) -> Result<Report> {
         let externals = stdio(held)?;
         let env = RestoreEnv { init: held, blobs: &self.blobs, externals: &externals };
+        // Mounts before files, which may be on them; System V segments before memory, which attaches them.
+        mount::restore(&self.container.mounts, held, &self.blobs)?;
+        self.container.ipc.restore(held, &self.blobs)?;
         let mut open_files = Some(OpenFiles::open_all(&self.files, &env)?);
         let mut task = first.take().expect("given by the caller");
         let zone = self.take_over(&mut task)?;
@@ -198,6 +208,7 @@ impl Checkpoint {
         let mut builder = Builder {
             tree: &self.tree,
             files: &self.files,
+            container: &self.container,
             pages: &self.pages,
             env,
             zone,

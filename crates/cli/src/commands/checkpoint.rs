@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use rtc_checkpoint::dump;
 use rtc_checkpoint::files::{Blocker, External, FileOptions};
+use rtc_checkpoint::resource::mount::Given;
 use rtc_runtime::{Container, Status};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -170,6 +171,7 @@ impl Checkpoint {
             image: std::fs::File::open(&paths.image).with_context(|| format!("open {}", paths.image.display()))?.into(),
             files: &files,
             externals: &externals,
+            mounts: &given_mounts(container)?,
             // Memory that is saved early is a whole image here: it can stand for itself.
             leave_running: self.leave_running || self.pre_dump,
             check_only,
@@ -187,6 +189,24 @@ impl Checkpoint {
         }
         Ok(())
     }
+}
+
+/// The mounts that the runtime makes from config.json, at restore as at creation.
+fn given_mounts(container: &Container) -> Result<Vec<Given>> {
+    let spec = container.spec()?;
+    let mut given = Vec::new();
+    for mount in spec.mounts().iter().flatten() {
+        let bind = |option: &String| option == "bind" || option == "rbind";
+        let is_bind = mount.typ().as_deref() == Some("bind") || mount.options().iter().flatten().any(bind);
+        let destination = Path::new("/").join(mount.destination());
+        given.push(Given { mountpoint: destination.as_os_str().into(), external: is_bind });
+    }
+    let linux = spec.linux().as_ref();
+    let masked = linux.and_then(|l| l.masked_paths().as_ref());
+    let readonly = linux.and_then(|l| l.readonly_paths().as_ref());
+    let paths = masked.into_iter().chain(readonly).flatten().map(String::as_str).chain(["/dev/console"]);
+    given.extend(paths.map(|path| Given { mountpoint: std::ffi::OsStr::new(path).into(), external: true }));
+    Ok(given)
 }
 
 type Dumped = std::result::Result<dump::Report, Vec<Blocker>>;
