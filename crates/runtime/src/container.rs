@@ -1,5 +1,6 @@
 //! A container that exists: its state, and what can be done to it.
 
+use std::borrow::Borrow;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
@@ -61,6 +62,11 @@ impl Container {
     /// # Errors
     /// procfs or the cgroup can't be read.
     pub fn status(&self) -> Result<Status> {
+        self.status_with(|| self.cgroup())
+    }
+
+    /// Its status now, for one who has its cgroup or may get it.
+    pub(crate) fn status_with<C: Borrow<Cgroup>>(&self, cgroup: impl FnOnce() -> Result<Option<C>>) -> Result<Status> {
         let Some(init) = &self.record.init else {
             // Its maker holds the lock, or was killed.
             return Ok(if self.store.try_lock()?.is_none() { Status::Creating } else { Status::Stopped });
@@ -71,8 +77,8 @@ impl Container {
         if self.store.has_fifo() {
             return Ok(Status::Created);
         }
-        match self.cgroup()? {
-            Some(cgroup) if cgroup.is_frozen()? => Ok(Status::Paused),
+        match cgroup()? {
+            Some(cgroup) if cgroup.borrow().is_frozen()? => Ok(Status::Paused),
             _ => Ok(Status::Running),
         }
     }

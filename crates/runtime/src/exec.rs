@@ -137,7 +137,8 @@ impl Container {
 
 fn exec(container: &Container, options: &ExecOptions) -> Result<Executed> {
     init::seal_descriptors(options.preserve_fds)?;
-    check_status(container, options.ignore_paused)?;
+    let cgroup = container.cgroup()?;
+    check_status(container.status_with(|| Ok(cgroup.as_ref()))?, options.ignore_paused)?;
     let spec = container.spec()?;
     let (process, capabilities) = process_of(&spec, &options.process)?;
     spec::validate::validate_process(&process)?;
@@ -173,7 +174,7 @@ fn exec(container: &Container, options: &ExecOptions) -> Result<Executed> {
         init,
         child: Child::new(plan, proc, state, theirs),
     };
-    let (pid, pidfd) = joiner.clone_child(container, options)?;
+    let (pid, pidfd) = joiner.clone_child(cgroup, options)?;
     let guard = Guard(Some(pidfd));
     joiner.child.channel = None;
     if let Some(score) = joiner.child.plan.process.oom_score_adj() {
@@ -196,8 +197,8 @@ fn stopped() -> Error {
     Error::new(Kind::WrongState, "cannot exec in a stopped container")
 }
 
-fn check_status(container: &Container, ignore_paused: bool) -> Result<()> {
-    match container.status()? {
+fn check_status(status: Status, ignore_paused: bool) -> Result<()> {
+    match status {
         Status::Created | Status::Running => Ok(()),
         Status::Paused if ignore_paused => Ok(()),
         Status::Paused => Err(Error::new(Kind::WrongState, "cannot exec in a paused container")
@@ -289,13 +290,10 @@ struct Joiner {
 }
 
 impl Joiner {
-    fn clone_child(&mut self, container: &Container, options: &ExecOptions) -> Result<(i32, OwnedFd)> {
-        let cgroup = match container.cgroup()? {
-            Some(cgroup) => match &options.cgroup {
-                Some(path) => Some(cgroup.sub(path)?),
-                None => Some(cgroup),
-            },
-            None => None,
+    fn clone_child(&mut self, cgroup: Option<Cgroup>, options: &ExecOptions) -> Result<(i32, OwnedFd)> {
+        let cgroup = match (cgroup, &options.cgroup) {
+            (Some(cgroup), Some(path)) => Some(cgroup.sub(path)?),
+            (cgroup, _) => cgroup,
         };
         match self.clone_into(cgroup.as_ref()) {
             // The cgroup has children with controllers by now, or is gone: where init is, there is room.

@@ -20,6 +20,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("mounts::the_cgroup_is_the_containers_own", cgroup),
     ("mounts::devices_of_the_configuration", devices),
     ("mounts::ids_are_mapped", idmapped),
+    ("mounts::the_bundle_itself_may_be_the_root", bundle_as_root),
     ("mounts::a_missing_source_is_named", missing_source),
 ];
 
@@ -231,4 +232,18 @@ fn missing_source() {
     let last = bundle.config["mounts"].as_array().unwrap().len() - 1;
     bundle.set(&format!("/mounts/{last}/destination"), "/".into());
     assert!(bundle.refused().contains("can't cover the container's root"));
+}
+
+fn bundle_as_root() {
+    let mut bundle = Bundle::new("asroot", "ls -d /config.json /bin; cat /m/file");
+    let rootfs = bundle.rootfs();
+    for entry in fs::read_dir(&rootfs).unwrap() {
+        let entry = entry.unwrap();
+        fs::rename(entry.path(), bundle.dir.join(entry.file_name())).unwrap();
+    }
+    fs::create_dir(bundle.dir.join("data")).unwrap();
+    fs::write(bundle.dir.join("data/file"), "bound\n").unwrap();
+    bundle.set("/root/path", ".".into());
+    bundle.mount("/m", "bind", "data", &["rbind"]);
+    assert_eq!(bundle.good(), "/bin\n/config.json\nbound\n");
 }

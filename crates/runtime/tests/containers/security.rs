@@ -23,6 +23,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("security::a_seccomp_filter_holds_for_init_and_exec", seccomp),
     ("security::a_seccomp_agent_gets_the_listener", seccomp_notify),
     ("security::a_waiting_init_shows_nothing_of_the_host", waiting_init),
+    ("security::a_nested_namespace_mounts_no_fresh_proc", nested_proc),
     ("security::a_read_only_root", readonly_root),
     ("security::no_mount_of_the_host_is_seen", host_mounts),
 ];
@@ -208,4 +209,19 @@ fn waiting_init() {
     }
     assert_eq!(seen, 1);
     container.delete(true).unwrap();
+}
+
+/// A fresh procfs would lack what is masked in the container's own.
+fn nested_proc() {
+    for no_pivot in [false, true] {
+        let script = "unshare -U -r -m -p -f mount -t proc proc /tmp 2>&1; echo $?";
+        let mut bundle = Bundle::new(if no_pivot { "nestmoved" } else { "nestpivoted" }, script);
+        std::os::unix::fs::symlink("busybox", bundle.rootfs().join("bin/unshare")).unwrap();
+        bundle.options.no_pivot = no_pivot;
+        bundle.set("/linux/maskedPaths", json!(["/proc/timer_list", "/proc/keys"]));
+        // Or root couldn't be mapped to root (user_namespaces(7)).
+        let more = json!(["CAP_SETFCAP", "CAP_SETUID", "CAP_SETGID"]);
+        bundle.set("/process/capabilities", json!({"bounding": more, "effective": more, "permitted": more}));
+        assert_eq!(bundle.good(), "mount: permission denied (are you root?)\n1\n");
+    }
 }
