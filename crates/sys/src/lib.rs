@@ -33,5 +33,6 @@ pub mod sched;
 pub mod seccomp;
 pub mod shm;
 pub mod socket;
+pub mod tty;
 
 pub use error::{CallExt, Errno, Error, Result};

@@ -137,6 +137,10 @@ kinds! {
     Memfd(resource::memfd::Memfd),
     /// Memory shared by inheritance.
     SharedAnonymous(resource::memfd::SharedAnonymous),
+    /// The master of a pseudo terminal.
+    PtyMaster(resource::tty::PtyMaster),
+    /// The slave of a pseudo terminal.
+    PtySlave(resource::tty::PtySlave),
     /// A device without state.
     Device(resource::device::Device),
     /// A regular file that has or had a path.
@@ -146,9 +150,9 @@ kinds! {
 }
 
 impl FileKind {
-    /// Whether it was given from outside.
+    /// Whether it was given from outside, description and all.
     pub fn is_external(&self) -> bool {
-        matches!(self, Self::External(_))
+        matches!(self, Self::External(external) if !external.again)
     }
 }
 

@@ -30,3 +30,4 @@ pub mod sysv_ipc;
 pub mod timer;
 pub mod timerfd;
 pub mod tmpfs;
+pub mod tty;
