@@ -116,6 +116,13 @@ fn notified(text: &str) -> crate::procfs::Parsed<i32> {
 const NOTIFY_WHY: &str = "it will notify a process (mq_notify), and what it will send can't be asked";
 const NOTIFY_REMEDY: &str = "checkpoint when no process waits for a notification of the queue";
 
+/// Whether the calling thread's namespace has no queue.
+pub(super) fn is_absent() -> Result<bool> {
+    let directory = raw::directory()?;
+    let mut entries = rustix::fs::Dir::new(directory).call("fdopendir", "mqueue")?;
+    Ok(entries.all(|entry| entry.is_ok_and(|entry| matches!(entry.file_name().to_bytes(), b"." | b".."))))
+}
+
 /// Saves the queues of the calling thread's namespace; `blobs` is absent in a preflight.
 pub(super) fn dump_named(mut blobs: Option<&mut Writer>, blockers: &mut Vec<Blocker>) -> Result<Vec<NamedQueue>> {
     let directory = raw::directory()?;

@@ -111,6 +111,11 @@ impl SysvIpc {
         self.segments.is_empty() && self.semaphores.is_empty() && self.queues.is_empty()
     }
 
+    /// Whether the calling thread's namespace has nothing.
+    pub(super) fn is_absent() -> Result<bool> {
+        Ok(shm::list()?.is_empty() && sem::list()?.is_empty() && msg::list()?.is_empty())
+    }
+
     /// Saves what the calling thread's namespace has. `pid_level` is how many pid namespaces lie around the container's.
     ///
     /// # Errors

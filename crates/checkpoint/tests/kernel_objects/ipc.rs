@@ -165,13 +165,20 @@ fn an_id_that_is_taken_is_an_error_and_not_another_id() {
 #[test]
 fn a_shared_namespace_is_left_alone() {
     let _alone = alone();
-    let holder = Holder::idle();
+    let (holder, mut other) = (namespace(), Command::new("nsenter"));
+    let id = within(&holder, || shm::create(1, 1, 0o600).unwrap());
+    other.arg(format!("--ipc=/proc/{}/ns/ipc", holder.pid())).arg("cat");
+    let other = Holder::command(other, &[]);
     let (mut blockers, tasks) = (Vec::new(), BTreeSet::from([holder.pid()]));
-    let attached = BTreeSet::from([5]);
+    let attached = BTreeSet::from([id]);
     let env = IpcEnv { init: holder.pid(), tasks: &tasks, attached: &attached, blobs: None, blockers: &mut blockers };
     assert!(Ipc::dump(env).unwrap().is_empty());
-    assert_eq!(blockers.len(), 1);
-    assert!(blockers[0].to_string().starts_with("System V shared memory segment 5: it is in an IPC namespace that"));
+    let expected = format!(
+        "System V shared memory segment {id}: it is in an IPC namespace that process {} (cat) uses, too; \
+         give the container an IPC namespace of its own",
+        other.pid()
+    );
+    assert_eq!(blockers.iter().map(ToString::to_string).collect::<Vec<_>>(), [expected]);
 }
 
 fn sizes() -> Attributes {
