@@ -1,6 +1,6 @@
 //! All that the new process needs, made by the parent before the clone: the child only does what stands here.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use oci_spec::runtime::{Hook, Linux, Mount, Process, Spec, User};
@@ -172,34 +172,23 @@ impl Opener<'_> {
             let source = source.to_str().filter(|source| !source.is_empty()).unwrap_or(typ).to_owned();
             MountKind::Filesystem { kind: typ.to_owned(), source }
         };
-        let opened = self.open(mount, &kind, &options)?;
+        let ids = self.ids(mount, &options)?;
+        let opened = self.open(&kind, &options, ids.is_some())?;
+        if let (Some(opened), Some(ids)) = (&opened, &ids) {
+            tree::set_idmap(opened.as_fd(), options.idmap == Some(Idmap::Recursive), ids.as_fd())?;
+        }
+        let ids = if opened.is_some() { None } else { ids };
         let destination: PathBuf =
             Path::new("/").join(mount.destination()).components().filter(|part| *part != Component::CurDir).collect();
-        Ok(MountPlan { destination, kind, options, opened })
+        Ok(MountPlan { destination, kind, options, opened, ids })
     }
 
-    fn open(&self, mount: &Mount, kind: &MountKind, options: &MountOptions) -> Result<Option<OwnedFd>> {
-        let maps = IdMaps::new(
-            mount.uid_mappings().as_deref().unwrap_or_default(),
-            mount.gid_mappings().as_deref().unwrap_or_default(),
-        );
+    /// Opens the source where the child couldn't, or couldn't map its ids.
+    fn open(&self, kind: &MountKind, options: &MountOptions, idmapped: bool) -> Result<Option<OwnedFd>> {
         match kind {
-            MountKind::Bind(BindSource::Host(source)) => {
-                let idmapped = options.idmap.is_some() || !maps.is_empty();
-                if !idmapped && !self.namespaces.has_user() {
-                    return Ok(None);
-                }
-                let opened = tree::clone_path(source, options.bind.unwrap_or(Bind::One))?;
-                if idmapped {
-                    let recursive = options.idmap == Some(Idmap::Recursive);
-                    self.map_ids(&opened, &maps, recursive)?;
-                }
-                Ok(Some(opened))
+            MountKind::Bind(BindSource::Host(source)) if idmapped || self.namespaces.has_user() => {
+                Ok(Some(tree::clone_path(source, options.bind.unwrap_or(Bind::One))?))
             }
-            MountKind::Bind(BindSource::Root(_)) if options.idmap.is_some() || !maps.is_empty() => Err(Error::new(
-                Kind::Invalid,
-                "an id-mapped mount of a path in the container's own root is not supported",
-            )),
             MountKind::Cgroup if !self.namespaces.has(flags::NEWCGROUP) => match self.cgroup {
                 Some(cgroup) => Ok(Some(tree::clone_fd(cgroup.dirfd(), Bind::One)?)),
                 None => Ok(None),
@@ -208,18 +197,24 @@ impl Opener<'_> {
         }
     }
 
-    /// Gives a mount its own mapping, or that of the container's user namespace.
-    fn map_ids(&self, opened: &OwnedFd, maps: &IdMaps, recursive: bool) -> Result<()> {
-        use std::os::fd::AsFd;
-        let maps = if maps.is_empty() { self.id_maps } else { maps };
-        let userns = match &self.namespaces.join_user {
-            Some(path) if maps.is_empty() => crate::namespaces::open_namespace(path)?,
-            _ if maps.is_empty() => {
-                return Err(Error::new(Kind::Invalid, "an id-mapped mount needs uidMappings and gidMappings"));
-            }
-            _ => maps.user_namespace(self.proc)?,
-        };
-        tree::set_idmap(opened.as_fd(), recursive, userns.as_fd())
+    /// A user namespace with the mount's own mapping, or that of the container's.
+    fn ids(&self, mount: &Mount, options: &MountOptions) -> Result<Option<OwnedFd>> {
+        let own = IdMaps::new(
+            mount.uid_mappings().as_deref().unwrap_or_default(),
+            mount.gid_mappings().as_deref().unwrap_or_default(),
+        );
+        if options.idmap.is_none() && own.is_empty() {
+            return Ok(None);
+        }
+        if options.bind.is_none() {
+            return Err(Error::new(Kind::Invalid, "only a bind mount can have id mappings"));
+        }
+        let maps = if own.is_empty() { self.id_maps } else { &own };
+        match &self.namespaces.join_user {
+            _ if !maps.is_empty() => maps.user_namespace(self.proc).map(Some),
+            Some(path) => crate::namespaces::open_namespace(path).map(Some),
+            None => Err(Error::new(Kind::Invalid, "an id-mapped mount needs uidMappings and gidMappings")),
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use rtc_sys::Errno;
 use rtc_sys::mount::attr;
 
-use super::options::{Bind, MountOptions};
+use super::options::{Bind, Idmap, MountOptions};
 use super::path::{self, RootDir};
 use super::{copyup, tree};
 use crate::error::{Context, Error, Kind, Result};
@@ -22,6 +22,8 @@ pub(crate) struct MountPlan {
     pub(crate) options: MountOptions,
     /// The source as a detached mount, where the parent has opened it: the child couldn't (user namespaces).
     pub(crate) opened: Option<OwnedFd>,
+    /// A user namespace with the mount's id mapping, where the child opens the source.
+    pub(crate) ids: Option<OwnedFd>,
 }
 
 impl MountPlan {
@@ -101,6 +103,9 @@ impl<'a> Mounter<'a> {
         } else {
             self.root.file(&plan.destination)?
         };
+        if let Some(ids) = plan.ids.take() {
+            tree::set_idmap(tree.as_fd(), plan.options.idmap == Some(Idmap::Recursive), ids.as_fd())?;
+        }
         // On the detached clone, so that it is never visible without them.
         tree::set_attrs(tree.as_fd(), false, plan.options.attrs)?;
         tree::set_attrs(tree.as_fd(), true, plan.options.recursive)?;

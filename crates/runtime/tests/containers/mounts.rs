@@ -20,6 +20,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("mounts::the_cgroup_is_the_containers_own", cgroup),
     ("mounts::devices_of_the_configuration", devices),
     ("mounts::ids_are_mapped", idmapped),
+    ("mounts::ids_of_what_the_container_has_mounted_are_mapped", idmapped_inside),
     ("mounts::the_bundle_itself_may_be_the_root", bundle_as_root),
     ("mounts::a_missing_source_is_named", missing_source),
 ];
@@ -223,6 +224,18 @@ fn idmapped() {
     let (status, output) = bundle.output();
     assert!(output.starts_with("1000 1000\n1005 1006\n"), "{output}");
     assert_ne!(status, 0);
+}
+
+fn idmapped_inside() {
+    let mut bundle = Bundle::new("idmapinner", "stat -c %u /m /m/file");
+    fs::write(bundle.dir.join("file"), "").unwrap();
+    mkdir(&bundle, "a", 0o755);
+    bundle.mount("/a", "tmpfs", "tmpfs", &[]).mount("/a/file", "bind", "file", &["bind"]);
+    bundle.mount("/m", "bind", "rootfs/a", &["rbind", "ridmap"]);
+    let map = json!([{"containerID": 0, "hostID": 1000, "size": 100}]);
+    let last = bundle.config["mounts"].as_array().unwrap().len() - 1;
+    bundle.set(&format!("/mounts/{last}/uidMappings"), map.clone()).set(&format!("/mounts/{last}/gidMappings"), map);
+    assert_eq!(bundle.good(), "1000\n1000\n");
 }
 
 fn missing_source() {
