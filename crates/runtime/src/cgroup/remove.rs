@@ -207,3 +207,35 @@ fn children(dir: BorrowedFd<'_>) -> rtc_sys::Result<Vec<String>> {
     }
     Ok(names)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::{Command, Stdio};
+
+    use super::super::{CgroupManager, Hierarchy, Placement};
+    use super::*;
+
+    /// Kernels before 5.14 are no longer at hand; their way must still work.
+    #[test]
+    fn signals_reach_what_is_below_and_the_switch_goes_back() {
+        const LONG: Duration = Duration::from_secs(30);
+        let hierarchy = Hierarchy::find().unwrap();
+        let path = format!("/cgroup-eng-signals-{}", std::process::id());
+        let placement = Placement::resolve(CgroupManager::Cgroupfs, Some(path.as_ref()), "x").unwrap().unwrap();
+        let cgroup = hierarchy.create(&placement).unwrap();
+        let below = format!("{path}/below");
+        let placement = Placement::resolve(CgroupManager::Cgroupfs, Some(below.as_ref()), "x").unwrap().unwrap();
+        // Ends with its standard input, at the latest with this test.
+        let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let result = hierarchy.create(&placement).and_then(|below| below.add(child.id() as i32));
+        let result = result.and_then(|()| cgroup.kill_by_signals());
+        let switch = cgroup.freezer_is_on();
+        child.stdin.take();
+        let status = child.wait().unwrap();
+        cgroup.remove(LONG).unwrap();
+        result.unwrap();
+        assert!(!switch.unwrap());
+        assert_eq!(status.signal(), Some(Signal::SIGKILL as i32));
+    }
+}

@@ -9,7 +9,6 @@ use rtc_sys::seccomp::{self, Insn};
 use super::abi::Machine;
 use super::profile::Profile;
 use super::program;
-use crate::error::Context;
 use crate::{Error, Kind, Result};
 
 /// A compiled filter.
@@ -102,6 +101,6 @@ impl Filter {
     /// # Errors
     /// EACCES without both PR_SET_NO_NEW_PRIVS and CAP_SYS_ADMIN; EBUSY when a filter with a listener is loaded already.
     pub fn load(&self) -> Result<Option<OwnedFd>> {
-        seccomp::load(&self.program, self.flags).context(|| "load seccomp filter")
+        Ok(seccomp::load(&self.program, self.flags)?)
     }
 }

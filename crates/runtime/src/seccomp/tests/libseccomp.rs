@@ -51,7 +51,7 @@ fn compare(profile: &Path, random: &mut Random) -> usize {
     for abi in [Abi::X86_64, Abi::X86, Abi::X32] {
         for number in 0..470 {
             let number = if abi == Abi::X32 { number | X32_BIT } else { number };
-            for _ in 0..4 {
+            for _ in 0..2 {
                 let value = |random: &mut Random| match abi.is_64_bit() {
                     true => random.value(),
                     false => u64::from(random.value() as u32),
