@@ -85,13 +85,20 @@ pub(crate) fn write_restore_stats(work: &Path, report: &restore::Report) -> Resu
     write(work, "stats-restore", &image(STATS_MAGIC, &Message::default().message(2, &stats)))
 }
 
-/// Writes inventory.img and descriptors.json to the image's directory.
+/// Writes inventory.img, whose existence makes a directory an image in the eyes of podman and CRI-O.
 ///
 /// # Errors
 /// When the directory can't be written.
-pub(crate) fn write_beside_image(dir: &Path, stdio: &[Stdio; 3]) -> Result<()> {
+pub(crate) fn mark_as_image(dir: &Path) -> Result<()> {
     // inventory_entry.img_version = 2; nothing else of it is required.
-    write(dir, "inventory.img", &image(INVENTORY_MAGIC, &Message::default().field(1, 2)))?;
+    write(dir, "inventory.img", &image(INVENTORY_MAGIC, &Message::default().field(1, 2)))
+}
+
+/// Writes descriptors.json: an array of three links as of /proc/PID/fd.
+///
+/// # Errors
+/// When the directory can't be written.
+pub(crate) fn describe_stdio(dir: &Path, stdio: &[Stdio; 3]) -> Result<()> {
     let links: Vec<&str> = stdio.iter().map(|s| s.link.as_str()).collect();
     write(dir, "descriptors.json", &serde_json::to_vec(&links).context("descriptors.json")?)
 }

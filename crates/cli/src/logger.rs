@@ -21,8 +21,12 @@ static LOGGER: OnceLock<Logger> = OnceLock::new();
 struct Logger {
     file: Option<File>,
     format: LogFormat,
+    /// The least important level that is written.
+    level: LevelFilter,
     /// Warnings that wait for the end; none once they need not wait (any more).
     waiting: Mutex<Option<Vec<(Level, String)>>>,
+    /// Where everything is written besides: dump.log or restore.log.
+    copy: Mutex<Option<File>>,
 }
 
 /// Starts the log. Without a file it goes to stderr.
@@ -35,11 +39,21 @@ pub(crate) fn start(file: Option<&Path>, format: LogFormat, debug: bool) -> Resu
         None => None,
     };
     let waits = format == LogFormat::Json && !debug;
-    let logger = LOGGER.get_or_init(|| Logger { file, format, waiting: Mutex::new(waits.then(Vec::new)) });
+    let level = if debug { LevelFilter::Debug } else { LevelFilter::Info };
+    let waiting = Mutex::new(waits.then(Vec::new));
+    let logger = LOGGER.get_or_init(|| Logger { file, format, level, waiting, copy: Mutex::new(None) });
     // Only a second call could find a logger set, and it would be this one.
     let _ = log::set_logger(logger);
-    log::set_max_level(if debug { LevelFilter::Debug } else { LevelFilter::Info });
+    log::set_max_level(level);
     Ok(())
+}
+
+/// From now on writes everything, debug messages too, to a second file as well.
+pub(crate) fn copy_to(file: File) {
+    if let Some(Ok(mut copy)) = LOGGER.get().map(|logger| logger.copy.lock()) {
+        *copy = Some(file);
+        log::set_max_level(LevelFilter::Debug);
+    }
 }
 
 /// Writes the warnings that wait, and lets later ones through at once.
@@ -60,6 +74,7 @@ pub(crate) fn fail(message: &str) {
     };
     let waiting = logger.waiting.lock().ok().and_then(|mut w| w.take()).unwrap_or_default();
     let warnings: Vec<String> = waiting.into_iter().map(|(_, message)| message).collect();
+    logger.write_copy(Level::Error, message);
     logger.write(Level::Error, message, &warnings);
     if logger.file.is_some() {
         to_stderr(&format!("{message}\n"));
@@ -73,6 +88,22 @@ impl Logger {
             // One write per line, so that lines of several processes don't mix; a full disk must not stop the command.
             Some(file) => drop((&*file).write_all(line.as_bytes())),
             None => to_stderr(&line),
+        }
+    }
+
+    /// Engines look for `Error` in the copy, as criu writes it.
+    fn write_copy(&self, level: Level, message: &str) {
+        let copy = self.copy.lock();
+        if let Ok(Some(file)) = copy.as_deref() {
+            let mut file: &File = file;
+            let level = match level {
+                Level::Error => "Error",
+                Level::Warn => "Warn ",
+                Level::Info => "Info ",
+                Level::Debug | Level::Trace => "Debug",
+            };
+            let time = clock::rfc3339(SystemTime::now());
+            let _ = file.write_all(format!("{time} {level}: {message}\n").as_bytes());
         }
     }
 }
@@ -106,10 +137,11 @@ impl Log for Logger {
     }
 
     fn log(&self, record: &Record<'_>) {
-        if record.level() > log::max_level() {
+        let message = record.args().to_string();
+        self.write_copy(record.level(), &message);
+        if record.level() > self.level {
             return;
         }
-        let message = record.args().to_string();
         if let Ok(mut waiting) = self.waiting.lock() {
             if let Some(waiting) = waiting.as_mut() {
                 waiting.push((record.level(), message));

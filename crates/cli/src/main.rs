@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod argv;
+mod checkpointing;
 mod cli;
 mod clock;
 mod commands;

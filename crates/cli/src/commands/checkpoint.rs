@@ -1,16 +1,22 @@
 //! `rtc checkpoint`: writes a running container to an image.
 
-use crate::criu_files;
-use crate::session::Session;
+use std::fs;
+use std::ffi::OsStr;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use rtc_checkpoint::dump;
 use rtc_checkpoint::files::{Blocker, External, FileOptions};
 use rtc_checkpoint::resource::mount::Given;
 use rtc_runtime::{Container, Status};
-use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+
+use crate::checkpointing::{CriuConfig, Directories};
+use crate::criu_files;
+use crate::logger;
+use crate::session::Session;
 
 const DESCRIPTION: &str = "   \
    Saves the container's processes to the image directory and ends them, unless
@@ -23,7 +29,7 @@ const DESCRIPTION: &str = "   \
 pub(crate) struct Checkpoint {
     #[command(flatten)]
     pub(crate) common: Common,
-    /// Earlier image to build on, relative to the image directory
+    /// Earlier image, relative to the image directory; it must exist, but isn't needed
     #[arg(long, value_name = "DIR")]
     pub(crate) parent_path: Option<PathBuf>,
     /// Let the container run on
@@ -38,13 +44,13 @@ pub(crate) struct Checkpoint {
     /// Accepted; deleted files are always saved
     #[arg(long)]
     pub(crate) link_remap: bool,
-    /// Descriptor to write a NUL byte to when pages can be fetched
+    /// Only with --lazy-pages
     #[arg(long, value_name = "FD")]
     pub(crate) status_fd: Option<i32>,
-    /// Address of a page server
+    /// Not supported
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub(crate) page_server: Option<String>,
-    /// Save memory only, as a parent for later checkpoints
+    /// Save the container and let it run on: a checkpoint is complete by itself
     #[arg(long)]
     pub(crate) pre_dump: bool,
     /// The container
@@ -65,7 +71,7 @@ pub(crate) struct Common {
     /// Save and restore established TCP connections
     #[arg(long)]
     pub(crate) tcp_established: bool,
-    /// Close established TCP connections
+    /// Not supported
     #[arg(long)]
     pub(crate) tcp_close: bool,
     /// Allow unix sockets whose other end is outside the container
@@ -77,16 +83,16 @@ pub(crate) struct Common {
     /// Accepted; file locks are always saved
     #[arg(long)]
     pub(crate) file_locks: bool,
-    /// Fetch pages of memory when they are first used
+    /// Not supported
     #[arg(long)]
     pub(crate) lazy_pages: bool,
-    /// What becomes of cgroups
+    /// Accepted; the cgroup is that of config.json
     #[arg(long, value_name = "MODE", value_enum)]
     pub(crate) manage_cgroups_mode: Option<CgroupsMode>,
     /// Namespace whose contents to leave to others: network
     #[arg(long, value_name = "NAMESPACE")]
     pub(crate) empty_ns: Vec<String>,
-    /// Drop pages from the parent image that a later one holds
+    /// Accepted; there are no pages in parent images to drop
     #[arg(long)]
     pub(crate) auto_dedup: bool,
     /// Accepted; frozen processes need no lock of the network
@@ -97,97 +103,99 @@ pub(crate) struct Common {
 /// The values of `--manage-cgroups-mode`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum CgroupsMode {
-    /// Cgroups that exist get no new properties.
+    /// For criu: cgroups that exist get no new properties.
     Soft,
-    /// Cgroups must not exist yet.
+    /// For criu: cgroups must not exist yet.
     Full,
-    /// Cgroups must exist.
+    /// For criu: cgroups must exist.
     Strict,
-    /// The new config.json alone decides.
+    /// What rtc does in any case.
     Ignore,
 }
 
 impl Checkpoint {
     /// # Errors
-    /// What can't be saved, or whatever failed; the container is as it was then.
+    /// The container isn't running, or something in it can't be saved: then it runs on as before.
     pub(crate) fn run(self, session: &Session) -> Result<u8> {
+        self.refuse_unsupported()?;
         let container = session.container(&self.id)?;
         match container.status()? {
             Status::Running | Status::Paused => {}
             Status::Stopped => bail!("container not running"),
-            status => bail!("cannot checkpoint a container that is {status}"),
+            status => bail!("cannot checkpoint a container that is {status}: start it first"),
         }
-        let paths = Paths::new(&self.common)?;
-        self.check_parent(&paths.image)?;
+        let config = CriuConfig::load(Some(&container.state()?.annotations))?;
+        let directories = self.common.directories();
+        if let Some(parent) = &self.parent_path {
+            directories.check_parent(parent)?;
+        }
         if self.check {
-            return self.list_blockers(&container, &paths);
+            return self.list_blockers(&container, &config);
         }
-        let log = paths.log("dump.log")?;
-        let result = self.save(&container, &paths);
-        log.end(result.as_ref().map(|report| format!("{report:?}")))?;
-        let report = result.with_context(|| format!("the log is {}", paths.work.join("dump.log").display()))?;
-        criu_files::write_dump_stats(&paths.work, &report)?;
-        if !self.leave_running && !self.pre_dump {
+        directories.make()?;
+        logger::copy_to(directories.log(config.log_file.as_deref().unwrap_or(Path::new("dump.log")))?);
+        log::debug!("checkpoint {} to {}", self.id, directories.image.display());
+        // Before the container ends: without this file podman and CRI-O don't take the directory for an image.
+        criu_files::mark_as_image(&directories.image)?;
+        let stdio = container.stdio()?.clone();
+        let report = match self.dump(&container, &config, directories.open_image()?)? {
+            Ok(report) => report,
+            Err(blockers) => bail!("it can't be saved: {}", lines(&blockers).join("; ")),
+        };
+        log::debug!("{report:?}");
+        // The image is complete and the container may be gone: what follows must not look like a failure.
+        warn(criu_files::describe_stdio(&directories.image, &stdio));
+        warn(criu_files::write_dump_stats(&directories.work, &report));
+        if !self.leaves_running(&config) {
             container.delete(true)?;
         }
         Ok(0)
     }
 
-    fn save(&self, container: &Container, paths: &Paths) -> Result<dump::Report> {
-        match self.dump(container, paths, false)? {
-            Ok(report) => {
-                criu_files::write_beside_image(&paths.image, container.stdio()?)?;
-                Ok(report)
-            }
-            Err(blockers) => {
-                let lines: Vec<String> = blockers.iter().map(describe).collect();
-                bail!("container {} can't be checkpointed: {}", self.id, lines.join("; "))
-            }
-        }
+    /// A preceding dump is a whole image here, which can stand for itself.
+    fn leaves_running(&self, config: &CriuConfig) -> bool {
+        self.leave_running || config.leave_running || self.pre_dump
     }
 
-    fn list_blockers(&self, container: &Container, paths: &Paths) -> Result<u8> {
-        let Err(blockers) = self.dump(container, paths, true)? else { return Ok(0) };
-        let lines: String = blockers.iter().map(|b| describe(b) + "\n").collect();
-        std::io::stdout().write_all(lines.as_bytes())?;
+    fn refuse_unsupported(&self) -> Result<()> {
+        if self.page_server.is_some() {
+            bail!("--page-server is not supported: write to a directory, and copy that");
+        }
+        self.common.refuse_unsupported()
+    }
+
+    /// `--check`: a line on stdout for each thing that stands in the way, and status 1 if there is any.
+    fn list_blockers(&self, container: &Container, config: &CriuConfig) -> Result<u8> {
+        let scratch = Scratch::new()?;
+        let Err(blockers) = self.dump(container, config, scratch.open()?)? else { return Ok(0) };
+        let text: String = lines(&blockers).into_iter().map(|line| line + "\n").collect();
+        io::stdout().write_all(text.as_bytes()).context("write to stdout")?;
         Ok(1)
     }
 
-    fn dump(&self, container: &Container, paths: &Paths, check_only: bool) -> Result<Dumped> {
-        let files = FileOptions {
-            tcp_established: self.common.tcp_established,
-            tcp_skip_in_flight: self.tcp_skip_in_flight,
-            ext_unix_sk: self.common.ext_unix_sk,
-            file_locks: true,
-            shell_job: self.common.shell_job,
-        };
+    fn dump(&self, container: &Container, config: &CriuConfig, image: OwnedFd) -> Result<Dumped> {
         let externals: Vec<External> = (0..)
             .zip(container.stdio()?)
-            .map(|(n, s)| External { name: format!("stdio:{n}"), link: s.link.clone(), dev: s.dev, ino: s.ino })
+            .map(|(n, end)| External { name: format!("stdio:{n}"), link: end.link.clone(), dev: end.dev, ino: end.ino })
             .collect();
+        let files = FileOptions {
+            tcp_established: self.common.tcp_established || config.tcp_established,
+            tcp_skip_in_flight: self.tcp_skip_in_flight || config.tcp_skip_in_flight,
+            ext_unix_sk: self.common.ext_unix_sk || config.ext_unix_sk,
+            file_locks: true,
+            shell_job: self.common.shell_job || config.shell_job,
+        };
         let options = dump::Options {
-            id: &self.id,
+            id: container.id(),
             init: container.init_pid().context("container not running")?,
-            image: std::fs::File::open(&paths.image).with_context(|| format!("open {}", paths.image.display()))?.into(),
+            image,
             files: &files,
             externals: &externals,
             mounts: &given_mounts(container)?,
-            // Memory that is saved early is a whole image here: it can stand for itself.
-            leave_running: self.leave_running || self.pre_dump,
-            check_only,
+            leave_running: self.leaves_running(config),
+            check_only: self.check,
         };
-        Ok(dump::dump(&options, &mut Freezer(container))?)
-    }
-
-    fn check_parent(&self, image: &Path) -> Result<()> {
-        let Some(parent) = &self.parent_path else { return Ok(()) };
-        if parent.is_absolute() {
-            bail!("--parent-path {} must be relative to the image directory", parent.display());
-        }
-        if !image.join(parent).is_dir() {
-            bail!("--parent-path {} doesn't exist in {}", parent.display(), image.display());
-        }
-        Ok(())
+        Ok(dump::dump(&options, &mut Subject(container))?)
     }
 }
 
@@ -205,104 +213,88 @@ fn given_mounts(container: &Container) -> Result<Vec<Given>> {
     let masked = linux.and_then(|l| l.masked_paths().as_ref());
     let readonly = linux.and_then(|l| l.readonly_paths().as_ref());
     let paths = masked.into_iter().chain(readonly).flatten().map(String::as_str).chain(["/dev/console"]);
-    given.extend(paths.map(|path| Given { mountpoint: std::ffi::OsStr::new(path).into(), external: true }));
+    given.extend(paths.map(|path| Given { mountpoint: OsStr::new(path).into(), external: true }));
     Ok(given)
 }
 
 type Dumped = std::result::Result<dump::Report, Vec<Blocker>>;
 
-/// A blocker in one line: who, what, why, remedy.
-fn describe(blocker: &Blocker) -> String {
-    let Blocker { pid, what, why, remedy } = blocker;
-    match pid {
-        0 => format!("{what}: {why} ({remedy})"),
-        pid => format!("pid {pid}: {what}: {why} ({remedy})"),
+impl Common {
+    /// Where image and work are.
+    pub(crate) fn directories(&self) -> Directories {
+        Directories::new(self.image_path.as_deref(), self.work_path.as_deref())
     }
-}
 
-/// A container as the engine acts on it.
-struct Freezer<'a>(&'a Container);
-
-impl Freezer<'_> {
-    fn act(result: rtc_runtime::Result<()>) -> rtc_checkpoint::Result<()> {
-        result.map_err(|e| rtc_checkpoint::Error::wrap(rtc_checkpoint::Kind::System, e))
-    }
-}
-
-impl dump::Container for Freezer<'_> {
-    fn is_paused(&self) -> rtc_checkpoint::Result<bool> {
-        let status = self.0.status().map_err(|e| rtc_checkpoint::Error::wrap(rtc_checkpoint::Kind::System, e))?;
-        Ok(status == Status::Paused)
-    }
-    fn pause(&mut self) -> rtc_checkpoint::Result<()> {
-        Self::act(self.0.pause())
-    }
-    fn resume(&mut self) -> rtc_checkpoint::Result<()> {
-        Self::act(self.0.resume())
-    }
-    fn kill(&mut self) -> rtc_checkpoint::Result<()> {
-        Self::act(self.0.kill(libc::SIGKILL, true))
-    }
-}
-
-/// Where image, log and statistics go.
-pub(crate) struct Paths {
-    pub(crate) image: PathBuf,
-    pub(crate) work: PathBuf,
-}
-
-impl Paths {
-    /// Makes the directories that are missing.
-    ///
-    /// # Errors
-    /// When they can't be made.
-    pub(crate) fn new(common: &Common) -> Result<Self> {
-        let image = common.image_path.clone().unwrap_or_else(|| PathBuf::from("checkpoint"));
-        let work = common.work_path.clone().unwrap_or_else(|| image.clone());
-        for dir in [&image, &work] {
-            // Memory is in it: nobody else may look.
-            std::fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(dir)
-                .with_context(|| format!("make {}", dir.display()))?;
+    /// What neither command can do yet, said before anything is touched.
+    pub(crate) fn refuse_unsupported(&self) -> Result<()> {
+        if self.lazy_pages {
+            bail!("--lazy-pages is not supported: leave it out, all memory is there after a restore");
         }
-        Ok(Self { image, work })
-    }
-
-    /// Begins the log `name` in the work directory. A file that an engine made is kept and written to.
-    ///
-    /// # Errors
-    /// When it can't be written.
-    pub(crate) fn log(&self, name: &str) -> Result<Log> {
-        let path = self.work.join(name);
-        let mut file = std::fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&path)
-            .with_context(|| format!("open {}", path.display()))?;
-        writeln!(file, "rtc {} {}", env!("CARGO_PKG_VERSION"), std::env::args().skip(1).collect::<Vec<_>>().join(" "))?;
-        Ok(Log { file })
-    }
-}
-
-/// The log of one checkpoint or restore, for people and for engines that show it to them.
-pub(crate) struct Log {
-    file: std::fs::File,
-}
-
-impl Log {
-    /// Writes the end: what was done, or why not. Engines look for "Error".
-    ///
-    /// # Errors
-    /// When it can't be written.
-    pub(crate) fn end(mut self, result: Result<String, &anyhow::Error>) -> Result<()> {
-        match result {
-            Ok(text) => writeln!(self.file, "{text}")?,
-            Err(e) => writeln!(self.file, "Error: {e:#}")?,
+        if let Some(other) = self.empty_ns.iter().find(|name| *name != "network") {
+            bail!("--empty-ns {other} is not supported: only network is");
         }
         Ok(())
+    }
+}
+
+/// One line each: who, what, why, remedy.
+fn lines(blockers: &[Blocker]) -> Vec<String> {
+    let line = |Blocker { pid, what, why, remedy }: &Blocker| match pid {
+        0 => format!("{what}: {why} ({remedy})"),
+        pid => format!("pid {pid}: {what}: {why} ({remedy})"),
+    };
+    blockers.iter().map(line).collect()
+}
+
+/// A file beside the image that couldn't be written.
+pub(crate) fn warn(written: Result<()>) {
+    if let Err(error) = written {
+        log::warn!("{error:#}");
+    }
+}
+
+/// The container as the engine acts on it.
+struct Subject<'a>(&'a Container);
+
+impl dump::Container for Subject<'_> {
+    fn is_paused(&self) -> rtc_checkpoint::Result<bool> {
+        self.0.status().map(|status| status == Status::Paused).map_err(wrap)
+    }
+
+    fn pause(&mut self) -> rtc_checkpoint::Result<()> {
+        self.0.pause().map_err(wrap)
+    }
+
+    fn resume(&mut self) -> rtc_checkpoint::Result<()> {
+        self.0.resume().map_err(wrap)
+    }
+
+    fn kill(&mut self) -> rtc_checkpoint::Result<()> {
+        self.0.kill(libc::SIGKILL, true).map_err(wrap)
+    }
+}
+
+fn wrap(error: rtc_runtime::Error) -> rtc_checkpoint::Error {
+    rtc_checkpoint::Error::wrap(rtc_checkpoint::Kind::System, error)
+}
+
+/// A directory for `--check`, which leaves nothing.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Result<Self> {
+        let path = std::env::temp_dir().join(format!("rtc-check-{}", std::process::id()));
+        fs::create_dir(&path).with_context(|| format!("make {}", path.display()))?;
+        Ok(Self(path))
+    }
+
+    fn open(&self) -> Result<OwnedFd> {
+        Ok(fs::File::open(&self.0).with_context(|| format!("open {}", self.0.display()))?.into())
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
     }
 }

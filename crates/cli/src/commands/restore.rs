@@ -1,16 +1,22 @@
 //! `rtc restore`: a container out of an image.
 
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use oci_spec::runtime::Spec;
+use rtc_checkpoint::restore::{Authority, Checkpoint, Report};
+use rtc_runtime::{Held, Payload};
+
+use super::checkpoint::warn;
+use super::run::stay;
+use super::{checkpoint, create};
+use crate::checkpointing::{CriuConfig, Directories};
 use crate::criu_files;
 use crate::foreground::Foreground;
 use crate::logger;
 use crate::session::Session;
-use anyhow::{Context, Result};
-use clap::Args;
-use rtc_checkpoint::restore::{Checkpoint, Report};
-use rtc_runtime::{Container, Held, Payload};
-
-use super::checkpoint::Paths;
-use super::{checkpoint, create, run};
 
 const DESCRIPTION: &str = "   \
    Makes the container that config.json in the bundle describes, and fills it with
@@ -43,37 +49,87 @@ pub(crate) struct Restore {
 
 impl Restore {
     /// # Errors
-    /// The image is bad or doesn't fit, or the container can't be made; nothing is left of it.
+    /// The image or the bundle is bad, or a process can't be made; nothing is left of the container.
     pub(crate) fn run(self, session: &Session) -> Result<u8> {
-        let paths = Paths::new(&self.image)?;
-        let log = paths.log("restore.log")?;
-        let result = self.restore(session, &paths);
-        let logged = result.as_ref().map(|(_, _, report)| format!("{report:?}"));
-        log.end(logged)?;
-        let (container, foreground, report) =
-            result.with_context(|| format!("the log is {}", paths.work.join("restore.log").display()))?;
-        criu_files::write_restore_stats(&paths.work, &report)?;
+        rtc_runtime::seal::ensure()?;
+        self.refuse_unsupported()?;
+        let bundle = self.common.bundle.clone().unwrap_or_default();
+        let config_json = bundle.join("config.json");
+        let bytes = fs::read(&config_json).with_context(|| format!("read {}", config_json.display()))?;
+        let spec = rtc_runtime::spec::parse(&bytes)?;
+        let config = CriuConfig::load(spec.annotations().as_ref())?;
+        let directories = self.image.directories();
+        let image = directories.open_image()?;
+        start_log(&directories, config.log_file.as_deref())?;
+        log::debug!("restore {} from {}", self.id, directories.image.display());
+        let image = Checkpoint::open(image).with_context(|| format!("image {}", directories.image.display()))?;
+        image.authorize(&authority(&spec))?;
+        let foreground = (!self.detach).then(|| Foreground::prepare(!self.no_subreaper)).transpose()?;
+        let mut report = Report::default();
+        let mut fill = |held: &Held| {
+            report = image.restore(held.pid)?;
+            Ok(())
+        };
+        let options = self.common.options(&self.id, !self.detach);
+        let container = rtc_runtime::create(&session.host, &options, Payload::Hold(&mut fill))?;
+        log::debug!("{report:?}");
+        warn(criu_files::write_restore_stats(&directories.work, &report));
         match foreground {
+            None => Ok(0),
             Some(foreground) => {
                 logger::release();
-                run::stay(&foreground, container, false)
+                stay(&foreground, container, false)
             }
-            None => Ok(0),
         }
     }
 
-    fn restore(&self, session: &Session, paths: &Paths) -> Result<(Container, Option<Foreground>, Report)> {
-        let image = std::fs::File::open(&paths.image).with_context(|| format!("open {}", paths.image.display()))?;
-        let checkpoint = Checkpoint::open(image.into()).with_context(|| format!("image {}", paths.image.display()))?;
-        rtc_runtime::seal::ensure()?;
-        let foreground = (!self.detach).then(|| Foreground::prepare(!self.no_subreaper)).transpose()?;
-        let options = self.common.options(&self.id, !self.detach);
-        let mut report = Report::default();
-        let mut fill = |held: &Held| {
-            report = checkpoint.restore(held.pid)?;
-            Ok(())
-        };
-        let container = rtc_runtime::create(&session.host, &options, Payload::Hold(&mut fill))?;
-        Ok((container, foreground, report))
+    fn refuse_unsupported(&self) -> Result<()> {
+        if self.image.tcp_close {
+            bail!("--tcp-close is not supported: checkpoint without established connections, or restore them");
+        }
+        // Without the module in the kernel a label has no effect, and its absence neither.
+        let selinux = Path::new("/sys/fs/selinux/enforce").exists();
+        let apparmor = Path::new("/sys/module/apparmor/parameters/enabled").exists();
+        if self.lsm_mount_context.is_some() && selinux {
+            bail!("--lsm-mount-context is not supported where SELinux is on: set linux.mountLabel in config.json");
+        }
+        match self.lsm_profile.as_deref().map(|profile| profile.split_once(':')) {
+            None => {}
+            Some(Some(("selinux", _))) if !selinux => {}
+            Some(Some(("apparmor", _))) if !apparmor => {}
+            Some(Some(("selinux" | "apparmor", _))) => {
+                bail!("--lsm-profile is not supported where the module is on: set the label in config.json")
+            }
+            Some(_) => bail!("--lsm-profile takes selinux:LABEL or apparmor:PROFILE"),
+        }
+        self.image.refuse_unsupported()
+    }
+}
+
+/// Opens restore.log. Beside the image, where it belongs without `--work-path`, it may not be writable.
+fn start_log(directories: &Directories, name: Option<&Path>) -> Result<()> {
+    directories.make_work()?;
+    match directories.log(name.unwrap_or(Path::new("restore.log"))) {
+        Ok(file) => logger::copy_to(file),
+        Err(error) if directories.work_given => return Err(error),
+        Err(_) => {}
+    }
+    Ok(())
+}
+
+/// What config.json allows the processes of the image.
+fn authority(spec: &Spec) -> Authority {
+    let process = spec.process().as_ref();
+    let capabilities = process.and_then(|process| process.capabilities().as_ref());
+    // The type prints itself without CAP_.
+    let names = capabilities.and_then(|sets| sets.bounding().as_ref()).into_iter().flatten();
+    let number = |name: String| {
+        rtc_runtime::known_capabilities().iter().position(|known| known.strip_prefix("CAP_") == Some(&name))
+    };
+    let bounding = names.filter_map(|name| number(name.to_string())).fold(0, |mask, number| mask | 1 << number);
+    Authority {
+        bounding,
+        no_new_privs: process.is_some_and(|process| process.no_new_privileges() == Some(true)),
+        seccomp: spec.linux().as_ref().is_some_and(|linux| linux.seccomp().is_some()),
     }
 }
