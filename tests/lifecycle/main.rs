@@ -1,10 +1,11 @@
 //! The commands of the lifecycle, as engines and people call them.
 //!
 //! Runs against rtc, and against runc and crun (`RUNTIME_UNDER_TEST`), whose known differences are named in the tests.
-//! Left out: checkpoint and restore, which have tests of their own (`programs`, `zoo`).
+//! Left out: what can be checkpointed and restored, which has tests of its own (`programs`, `zoo`).
 
 #![forbid(unsafe_code)]
 
+mod checkpoint;
 mod failures;
 mod harness;
 mod life;
