@@ -163,7 +163,10 @@ mod tests {
         if std::env::var_os("BLESS").is_some() {
             std::fs::write(golden, &all).expect("the source is writable");
         }
-        assert_eq!(all, std::fs::read_to_string(golden).expect("help.txt is there"));
+        let before = std::fs::read_to_string(golden).expect("help.txt is there");
+        let differing = all.lines().zip(before.lines()).find(|(now, before)| now != before);
+        assert_eq!(differing, None, "help.txt is out of date");
+        assert_eq!(all.len(), before.len(), "help.txt is out of date");
     }
 
     #[test]

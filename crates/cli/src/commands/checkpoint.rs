@@ -1,7 +1,7 @@
 //! `rtc checkpoint`: writes a running container to an image.
 
-use std::fs;
 use std::ffi::OsStr;
+use std::fs;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};

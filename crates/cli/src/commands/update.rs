@@ -69,10 +69,10 @@ pub(crate) struct Update {
     /// Most processes and threads; -1 for no limit
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(crate) pids_limit: Option<i64>,
-    /// Intel RDT: cache schema
+    /// Not supported
     #[arg(long, value_name = "SCHEMA")]
     pub(crate) l3_cache_schema: Option<String>,
-    /// Intel RDT: memory bandwidth schema
+    /// Not supported
     #[arg(long, value_name = "SCHEMA")]
     pub(crate) mem_bw_schema: Option<String>,
     /// The container
@@ -84,6 +84,9 @@ impl Update {
     /// # Errors
     /// No such container, limits that make no sense, or a limit whose controller is missing.
     pub(crate) fn run(self, session: &Session) -> Result<u8> {
+        if self.l3_cache_schema.is_some() || self.mem_bw_schema.is_some() {
+            bail!("Intel RDT is not supported: leave out --l3-cache-schema and --mem-bw-schema");
+        }
         let container = session.container(&self.id)?;
         let resources = match &self.resources {
             Some(path) => {
