@@ -346,11 +346,17 @@ fn limits_are_written() {
         ("hugetlb", json!({"unified": {"hugetlb.2MB.max": "2097152"}}), "hugetlb.2MB.max", "2097152\n"),
         ("hugetlb", json!({"hugepageLimits": [{"pageSize": "2MB", "limit": -1}]}), "hugetlb.2MB.max", "max\n"),
         ("memory", json!({"memory": {"limit": 104857600, "swap": 209715200}}), "memory.max", "104857600\n"),
+        ("memory", json!({"memory": {"reservation": 1048576}}), "memory.low", "1048576\n"),
+        ("memory", json!({"memory": {"limit": -1}}), "memory.max", "max\n"),
         ("pids", json!({"pids": {"limit": 0}}), "pids.max", "1\n"),
         ("cpu", json!({"cpu": {"quota": 5000, "period": 20000, "burst": 1000}}), "cpu.max", "5000 20000\n"),
         ("cpu", json!({"cpu": {"period": 40000}}), "cpu.max", "5000 40000\n"),
         ("cpu", json!({"cpu": {"burst": 2000}}), "cpu.max.burst", "2000\n"),
+        ("cpu", json!({"cpu": {"quota": -1}}), "cpu.max", "max 40000\n"),
         ("cpu", json!({"cpu": {"shares": 2}}), "cpu.weight", "1\n"),
+        ("cpu", json!({"cpu": {"idle": 1}}), "cpu.idle", "1\n"),
+        ("cpuset", json!({"cpu": {"cpus": "0", "mems": "0"}}), "cpuset.cpus", "0\n"),
+        ("io", json!({"blockIO": {"throttleReadBpsDevice": []}}), "io.max", ""),
         ("io", json!({"blockIO": {"weight": 1000}}), "io.weight", "default 10000\n"),
     ];
     let mut done = 0;
@@ -381,4 +387,72 @@ fn statistics_have_the_form_that_readers_expect() {
     let has = |controller: &str| available.iter().any(|c| c == controller);
     assert_eq!(number("/memory/usage/limit").is_some(), has("memory"), "{stats}");
     assert_eq!(stats["hugetlb"].as_object().unwrap().is_empty(), !has("hugetlb"), "{stats}");
+}
+
+/// What a test of the memory controller does on a host where version 1 has it.
+fn without_memory(scratch: &Scratch, cgroup: &Cgroup) -> bool {
+    let has = scratch.hierarchy.controllers().unwrap().iter().any(|controller| controller == "memory");
+    if !has {
+        let error = cgroup.apply(&resources(json!({"memory": {"limit": 1, "checkBeforeUpdate": true}}))).unwrap_err();
+        assert!(error.to_string().starts_with("memory.limit: controller memory is not available"), "{error}");
+    }
+    !has
+}
+
+#[test]
+fn a_limit_below_what_is_used_is_refused_if_asked() {
+    let scratch = Scratch::new("check");
+    let cgroup = scratch.create();
+    if without_memory(&scratch, &cgroup) {
+        return;
+    }
+    // Memory that isn't given back: a page or more for the shell, and the tables for it.
+    let _waiter = Waiter::inside(&cgroup, "");
+    let started = Waiter::inside(&cgroup, "cat /dev/zero | head -c 3000000 > /dev/null; echo done").output();
+    assert_eq!(started, "done\n");
+    let set = |json| cgroup.apply(&resources(json));
+    let error = set(json!({"memory": {"limit": 4096, "checkBeforeUpdate": true}})).unwrap_err();
+    assert!(error.to_string().starts_with("rejecting memory limit 4096"), "{error}");
+    assert_eq!(std::fs::read_to_string(scratch.directory().join("memory.max")).unwrap(), "max\n");
+}
+
+#[test]
+fn a_watch_sees_the_kernel_kill_for_want_of_memory() {
+    let scratch = Scratch::new("oom");
+    let cgroup = scratch.create();
+    if without_memory(&scratch, &cgroup) {
+        return;
+    }
+    cgroup.apply(&resources(json!({"memory": {"limit": 16 << 20, "swap": 16 << 20}}))).unwrap();
+    let keeper = Waiter::inside(&cgroup, "");
+    let mut watch = cgroup.watch().unwrap();
+    // tail keeps all of a line without end.
+    let hungry = Waiter::inside(&cgroup, "head -c 64000000 /dev/zero | tail; echo over");
+    hungry.output();
+    assert_eq!(watch.next(LONG).unwrap(), Event::OutOfMemory);
+    drop(keeper);
+    assert_eq!(watch.next(LONG).unwrap(), Event::Empty);
+}
+
+#[test]
+fn a_value_that_the_kernel_refuses_names_the_property_and_stays_out() {
+    let scratch = Scratch::new("refused");
+    let cgroup = scratch.create();
+    let available = scratch.hierarchy.controllers().unwrap();
+    let table = [
+        ("cpu", json!({"cpu": {"idle": 3}}), "cpu.idle: cgroup ", "cpu.idle"),
+        ("cpu", json!({"cpu": {"period": 5}}), "cpu.period: cgroup ", "cpu.max"),
+        ("hugetlb", json!({"unified": {"hugetlb.2MB.max": "much"}}), "unified.hugetlb.2MB.max: ", "hugetlb.2MB.max"),
+    ];
+    for (controller, json, start, file) in table {
+        let read = || std::fs::read_to_string(scratch.directory().join(file)).ok();
+        let before = read();
+        let error = cgroup.apply(&resources(json)).unwrap_err().to_string();
+        assert_eq!(read(), before, "{file}");
+        if available.iter().any(|c| c == controller) {
+            assert!(error.starts_with(start) && error.ends_with("= EINVAL"), "{error}");
+        } else {
+            assert!(error.contains(&format!("controller {controller} is not available")), "{error}");
+        }
+    }
 }
