@@ -11,7 +11,7 @@ use super::ipc_limits::{self, Limit};
 use crate::error::{Context as _, Kind, Result, bad_image};
 use crate::image::blob::{Blob, Reader, Writer};
 use crate::proc::Proc;
-use crate::program::Program;
+use crate::program::{Call, Program};
 use rtc_sys::ipc::{self as raw, msg, sem, shm};
 use rtc_sys::{CallExt as _, Errno};
 use serde::{Deserialize, Serialize};
@@ -21,6 +21,8 @@ use std::fs::File;
 const HUGETLBFS_MAGIC: i64 = 0x958458f6;
 /// Contents are copied by this much where they can't be read as a file.
 const PIECE: usize = 1 << 20;
+/// As many calls as surely fit into one program.
+const MOST_CALLS: usize = 1000;
 /// The longest message that kernel.msgmax allows.
 const MAX_MESSAGE: usize = i32::MAX as usize;
 
@@ -171,17 +173,22 @@ impl SysvIpc {
     }
 
     /// What the process `pid` of the container does to be the last that changed the semaphores which it changed last.
-    pub fn changed_by(&self, pid: i32) -> Program {
-        let mut program = Program::new();
+    pub fn changed_by(&self, pid: i32) -> Vec<Program> {
+        let mut calls = Vec::new();
         for set in &self.semaphores {
             for number in set.changed_by.iter().filter(|(_, by)| **by == pid).map(|(number, _)| *number) {
                 if let Some(value) = set.values.get(number as usize) {
-                    let value = u32::from(*value);
-                    program.call(libc::SYS_semctl, [set.id.into(), number.into(), sem::SETVAL.into(), value.into()]);
+                    let args = [set.id.into(), number.into(), sem::SETVAL.into(), u32::from(*value).into()];
+                    calls.push(Call { nr: libc::SYS_semctl, args: args.into(), may_fail: false });
                 }
             }
         }
-        program
+        let program = |chunk: &[Call]| {
+            let mut program = Program::new();
+            chunk.iter().cloned().for_each(|call| drop(program.push(call)));
+            program
+        };
+        calls.chunks(MOST_CALLS).map(program).collect()
     }
 }
 
@@ -374,7 +381,8 @@ mod tests {
         let set = |id, changed_by| Semaphores { id, perm: perm.clone(), values: vec![5, 6, 7], changed_by };
         let (first, second) = (BTreeMap::from([(0, 10), (2, 11)]), BTreeMap::from([(1, 11), (9, 11)]));
         let ipc = SysvIpc { semaphores: vec![set(3, first), set(4, second)], ..SysvIpc::default() };
-        assert_eq!(ipc.changed_by(11).to_string(), "0: semctl(3, 2, 16, 7)\n1: semctl(4, 1, 16, 6)\n");
+        let programs: Vec<String> = ipc.changed_by(11).iter().map(ToString::to_string).collect();
+        assert_eq!(programs, ["0: semctl(3, 2, 16, 7)\n1: semctl(4, 1, 16, 6)\n"]);
         assert!(ipc.changed_by(12).is_empty());
     }
 }

@@ -141,11 +141,15 @@ impl Builder<'_> {
 
     fn set_process(&mut self, process: usize, live: &Live) -> Result<()> {
         let mm = &self.tree.mms[live.mm];
+        let semaphores = self.container.ipc.sysv.changed_by(self.tree.processes[process].pid);
         let (task, zone) = self.leader(process);
         super::memory::protect(task, zone, mm)?;
         let program = actions(&live.actions);
         task.run(Mode::Interp, zone, &program).context(|| "signal handlers")?;
         timer::restore(task, zone, &live.timers).context(|| "timers")?;
+        for program in semaphores {
+            task.run(Mode::Interp, zone, &program).context(|| "semaphores")?;
+        }
         let mut program = Program::new();
         let prctl = |program: &mut Program, option: i32, value: i32| {
             program.call(libc::SYS_prctl, [option.into(), value.into(), 0u64.into(), 0u64.into(), 0u64.into()]);
