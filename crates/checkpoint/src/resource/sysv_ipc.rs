@@ -185,7 +185,9 @@ impl SysvIpc {
         }
         let program = |chunk: &[Call]| {
             let mut program = Program::new();
-            chunk.iter().cloned().for_each(|call| drop(program.push(call)));
+            for call in chunk {
+                program.push(call.clone());
+            }
             program
         };
         calls.chunks(MOST_CALLS).map(program).collect()

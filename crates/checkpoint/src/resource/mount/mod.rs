@@ -61,7 +61,6 @@ pub fn look(init: i32, given: &[Given], blockers: &mut Vec<Blocker>) -> Result<P
             }),
         }
     }
-    message_queues(&view, &places, blockers)?;
     Ok(Plan { places })
 }
 
@@ -169,28 +168,6 @@ fn check(view: &View, place: &Place) -> std::result::Result<(), Refused> {
         return Ok(());
     }
     Err(Box::new((place.mount.clone(), format!("what it was bound from, {source}, is gone or hidden"))))
-}
-
-/// Message queues show in an mqueue mount; their messages can't be read without taking them out.
-fn message_queues(view: &View, places: &[Place], blockers: &mut Vec<Blocker>) -> Result<()> {
-    for place in places.iter().filter(|place| place.mount.fs_type == "mqueue") {
-        let Some(dir) = view.look(&place.mount.mountpoint)? else { continue };
-        let readable =
-            rustix::fs::openat(&dir, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
-        for entry in rustix::fs::Dir::new(readable.call("open", &place.mount.mountpoint)?).call("fdopendir", "")? {
-            let entry = entry.call("getdents64", &place.mount.mountpoint)?;
-            let name = entry.file_name().to_string_lossy();
-            if name != "." && name != ".." {
-                blockers.push(Blocker {
-                    pid: 0,
-                    what: format!("POSIX message queue /{name}"),
-                    why: "its messages can't be read without taking them out".into(),
-                    remedy: "let the program remove it (mq_unlink) before the checkpoint".into(),
-                });
-            }
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
