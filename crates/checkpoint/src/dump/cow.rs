@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     fn space(runs: Vec<Run>, aliases: Vec<Alias>) -> Space {
-        Space { pid: 0, vmas: Vec::new(), pages: Vec::new(), aliases, runs }
+        Space { pid: 0, vmas: Vec::new(), pages: Vec::new(), aliases, may_share: true, runs }
     }
 
     #[test]

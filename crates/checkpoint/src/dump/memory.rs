@@ -39,6 +39,8 @@ pub(super) struct Space {
     pub(super) pages: Vec<PageRange>,
     /// Pages that another address space of the tree has as well.
     pub(super) aliases: Vec<Alias>,
+    /// Whether some of its pages may be shared copy-on-write with another process.
+    pub(super) may_share: bool,
     /// What is written of it.
     pub(super) runs: Vec<Run>,
 }
@@ -60,7 +62,7 @@ pub(super) fn look(pid: i32, files: &mut FileDumper<'_>, blockers: &mut Vec<Bloc
             }),
         }
     }
-    Ok(Space { pid, vmas, pages: Vec::new(), aliases: Vec::new(), runs: Vec::new() })
+    Ok(Space { pid, vmas, pages: Vec::new(), aliases: Vec::new(), may_share: false, runs: Vec::new() })
 }
 
 type Refusal = (&'static str, &'static str);
@@ -92,7 +94,8 @@ fn backing(pid: i32, m: &Mapping, files: &mut FileDumper<'_>) -> Result<std::res
     if m.name.starts_with("/SYSV") && m.shared {
         return Ok(Ok(Backing::SysV { id: m.inode as i32, offset: m.offset }));
     }
-    if m.inode == 0 {
+    // A private mapping of /dev/zero is anonymous memory under another name (zero(4)).
+    if m.inode == 0 || (m.name == "/dev/zero" && !m.shared) {
         return Ok(Ok(Backing::Anonymous));
     }
     let writable = m.shared && m.flags.has(VmFlags::MAY_WRITE);
@@ -164,6 +167,7 @@ struct Chunk {
 /// Writes the private pages of all address spaces, each page once, by as many threads as there are processors.
 pub(super) fn write(spaces: &mut [Space], writer: &Writer) -> Result<()> {
     if spaces.len() > 1 {
+        spaces.iter_mut().for_each(|s| s.may_share = true);
         cow::find_shared(spaces)?;
     }
     let chunks = chunks(spaces);
@@ -221,9 +225,11 @@ fn write_chunk(space: &Space, chunk: &Chunk, writer: &Writer, buffer: &mut [u8])
     let len = chunk.ranges.iter().map(|r| r.count * PAGE).sum::<u64>() as usize;
     let ranges: Vec<_> =
         chunk.ranges.iter().map(|r| RemoteRange { address: r.page * PAGE, len: r.count * PAGE }).collect();
-    let read = procmem::read_ranges(space.pid, &mut buffer[..len], &ranges);
-    if !matches!(read, Ok(n) if n == len) {
-        // Some page isn't readable for the process itself; /proc/PID/mem reads it all the same.
+    // process_vm_readv is the faster way, but it gives the task a copy of its own of every page that it shares
+    // copy-on-write (the pages are pinned, and a pinned page may not be shared). Nor does it read what the process
+    // itself may not read. /proc/PID/mem does neither.
+    let read = (!space.may_share).then(|| procmem::read_ranges(space.pid, &mut buffer[..len], &ranges));
+    if !matches!(read, Some(Ok(n)) if n == len) {
         read_by_force(space.pid, &ranges, &mut buffer[..len])?;
     }
     let pages = chunk.ranges.iter().flat_map(|r| r.page..r.page + r.count);

@@ -136,6 +136,7 @@ struct Dump<'a> {
 struct Places {
     mm: usize,
     table: usize,
+    fs: usize,
     cwd: crate::files::FileId,
     root: crate::files::FileId,
     exe: Option<crate::files::FileId>,
@@ -261,11 +262,12 @@ impl Dump<'_> {
 
     fn look_at_threads(&mut self, _: &mut FileDumper<'_>, blockers: &mut Vec<Blocker>) -> Result<()> {
         self.tree.clocks = clocks();
-        for process in &self.stopped {
+        for process in &mut self.stopped {
             let pid = process.pid;
             let mut outside = Vec::with_capacity(process.threads.len());
-            for task in &process.threads {
-                outside.push(thread::look(pid, task).context(|| format!("task {}", task.tid()))?);
+            let shared = if process.threads.is_empty() { Vec::new() } else { ptrace::peek_pending(pid, true)? };
+            for task in &mut process.threads {
+                outside.push(thread::look(pid, task, &shared).context(|| format!("task {}", task.tid()))?);
                 self.report.threads += 1;
             }
             if process.threads.first().is_some_and(|leader| leader.tid() != pid) {
@@ -284,11 +286,12 @@ impl Dump<'_> {
 
     fn look_at_files(&mut self, files: &mut FileDumper<'_>, _: &mut Vec<Blocker>) -> Result<()> {
         let mut tables: Vec<(i32, usize)> = Vec::new();
+        let mut directories: Vec<(i32, usize)> = Vec::new();
         for process in &self.stopped {
             let pid = process.pid;
             if process.threads.is_empty() {
                 let nothing = crate::files::FileId(u32::MAX);
-                self.places.push(Places { mm: 0, table: 0, cwd: nothing, root: nothing, exe: None });
+                self.places.push(Places { mm: 0, table: 0, fs: 0, cwd: nothing, root: nothing, exe: None });
                 continue;
             }
             let shared = find_same(&tables, pid, rtc_sys::kcmp::Resource::Files)?;
@@ -300,10 +303,17 @@ impl Dump<'_> {
                     self.tree.tables.len() - 1
                 }
             };
+            let fs = match find_same(&directories, pid, rtc_sys::kcmp::Resource::Fs)? {
+                Some(fs) => fs,
+                None => {
+                    directories.push((pid, directories.len()));
+                    directories.len() - 1
+                }
+            };
             let cwd = files.add_link(pid, Link::Cwd).context(|| format!("working directory of process {pid}"))?;
             let root = files.add_link(pid, Link::Root).context(|| format!("root directory of process {pid}"))?;
             let exe = files.add_link(pid, Link::Exe).context(|| format!("executable of process {pid}"))?;
-            self.places.push(Places { mm: 0, table, cwd, root, exe: Some(exe) });
+            self.places.push(Places { mm: 0, table, fs, cwd, root, exe: Some(exe) });
         }
         Ok(())
     }
@@ -429,7 +439,7 @@ fn describe(
     debug_assert_eq!(mms.len(), places.mm);
     let layout = process::layout(pid, answers.brk)?;
     mms.push(Mm { layout, auxv, exe: places.exe, ..Mm::default() });
-    let files = process::ProcessFiles { mm: places.mm, table: places.table, cwd: places.cwd, root: places.root };
+    let files = process::ProcessFiles { mm: places.mm, table: places.table, fs: places.fs, cwd: places.cwd, root: places.root };
     described.live = Some(Box::new(process::live(pid, answers, seen, files)?));
     Ok(described)
 }

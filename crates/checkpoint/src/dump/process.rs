@@ -166,6 +166,7 @@ pub(super) fn live(pid: i32, answers: Answers, outside: ProcessOutside, files: P
     Ok(Live {
         mm: files.mm,
         table: files.table,
+        fs: files.fs,
         cwd: files.cwd,
         root: files.root,
         umask: outside.umask,
@@ -187,6 +188,7 @@ pub(super) fn live(pid: i32, answers: Answers, outside: ProcessOutside, files: P
 pub(super) struct ProcessFiles {
     pub(super) mm: usize,
     pub(super) table: usize,
+    pub(super) fs: usize,
     pub(super) cwd: crate::files::FileId,
     pub(super) root: crate::files::FileId,
 }

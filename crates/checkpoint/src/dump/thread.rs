@@ -62,17 +62,27 @@ pub(super) struct Outside {
 }
 
 /// Looks at a stopped thread.
-pub(super) fn look(pid: i32, task: &Stopped) -> Result<Outside> {
+pub(super) fn look(pid: i32, task: &mut Stopped, shared_pending: &[ptrace::SigInfo]) -> Result<Outside> {
     let tid = task.tid();
     let proc = Proc(pid);
     let at = |name: &str| format!("task/{tid}/{name}");
     let status = crate::procfs::status::parse(&proc.text(&at("status"))?)?;
     let comm = proc.text(&at("comm"))?.trim_end_matches('\n').to_owned();
     let pending = ptrace::peek_pending(tid, false)?;
+    let sigmask = task.sigmask()?;
+    let mut regs = task.regs().context(|| format!("registers of task {tid}"))?;
+    // An interrupted call whose thread has a signal to handle was interrupted by that; otherwise it was by us.
+    let blocked = |signal: i32| sigmask >> (signal - 1) & 1 == 1;
+    let undisturbed = pending.iter().chain(shared_pending).all(|s| blocked(s.signal()));
+    if undisturbed && is_interrupted(&regs) {
+        // Its program must not learn that it was looked at, neither here nor after a restore.
+        regs.restart_syscall();
+        task.set_final(regs, sigmask);
+    }
     Ok(Outside {
-        regs: restartable(task, task.regs().context(|| format!("registers of task {tid}"))?),
+        regs: restartable(task, regs),
         xstate: regs::get_xstate(tid)?,
-        sigmask: task.sigmask()?,
+        sigmask,
         pending: pending.iter().map(|s| Signal(s.0.to_vec())).collect(),
         rseq: ptrace::rseq(tid)?,
         robust_list: ptrace::robust_list(tid)?,
@@ -154,6 +164,35 @@ impl Outside {
 
 /// The kernel's code for an interrupted system call that goes on with `restart_syscall` (include/linux/errno.h).
 const ERESTART_RESTARTBLOCK: i64 = 516;
+
+/// io_pgetevents(2), which the libc crate doesn't name on x86-64.
+const SYS_IO_PGETEVENTS: i64 = 333;
+/// System calls that fail with EINTR when their task is stopped for a moment, though no signal came.
+/// The kernel restarts all others by itself (signal(7), "Interruption of system calls … by stop signals").
+const NOT_RESTARTED: [i64; 16] = [
+    libc::SYS_epoll_wait,
+    libc::SYS_epoll_pwait,
+    libc::SYS_epoll_pwait2,
+    libc::SYS_rt_sigtimedwait,
+    libc::SYS_semop,
+    libc::SYS_semtimedop,
+    libc::SYS_io_getevents,
+    SYS_IO_PGETEVENTS,
+    // Sockets with a time-out.
+    libc::SYS_read,
+    libc::SYS_readv,
+    libc::SYS_recvfrom,
+    libc::SYS_recvmsg,
+    libc::SYS_write,
+    libc::SYS_sendto,
+    libc::SYS_accept,
+    libc::SYS_accept4,
+];
+
+/// Whether a thread is on its way out of such a call.
+fn is_interrupted(regs: &regs::Regs) -> bool {
+    regs.result() == -i64::from(libc::EINTR) && NOT_RESTARTED.contains(&regs.syscall())
+}
 
 /// The registers to restore: what an interrupted system call must look like in a task that never made it.
 ///

@@ -74,6 +74,8 @@ pub struct Live {
     pub mm: usize,
     /// Its descriptor table, a place in [`Tree::tables`].
     pub table: usize,
+    /// Who shares root, working directory and umask (`CLONE_FS`): equal for those that do, and only for them.
+    pub fs: usize,
     /// Its working directory.
     pub cwd: FileId,
     /// Its root directory.

@@ -122,7 +122,7 @@ mod tests {
 
     fn process(pid: i32, ppid: i32, sid: i32) -> Process {
         let live = serde_json::json!({
-            "mm": 0, "table": 0, "cwd": 0, "root": 0, "umask": 18, "actions": [],
+            "mm": 0, "table": 0, "fs": 0, "cwd": 0, "root": 0, "umask": 18, "actions": [],
             "timers": serde_json::to_value(crate::resource::timer::Timers::default()).unwrap(),
             "limits": [], "subreaper": false, "dumpable": 1, "thp_disable": false, "oom_score_adj": 0,
             "coredump_filter": 51, "personality": 0, "threads": [],

@@ -76,7 +76,10 @@ pub(super) fn end(mut task: Stopped, zone: Zone, status: i32) -> Result<()> {
         let signal = libc::WTERMSIG(status);
         ptrace::set_sigmask(tid, 0)?;
         ptrace::tgkill(tid, tid, signal)?;
-        ptrace::cont(tid, 0)?;
+        // SIGKILL ends it even while it is stopped; any other signal is first shown to us.
+        if signal != libc::SIGKILL {
+            ptrace::cont(tid, 0)?;
+        }
         loop {
             match ptrace::wait(tid)? {
                 Wait::Stopped(s, 0) if s == signal => ptrace::cont(tid, signal)?,
@@ -92,6 +95,9 @@ pub(super) fn end(mut task: Stopped, zone: Zone, status: i32) -> Result<()> {
         Ok(_) => Err(Error::new(Kind::System, format!("task {tid} didn't end"))),
     }
 }
+
+/// What of a process may be shared with another.
+type Of = fn(&Live) -> usize;
 
 impl Builder<'_> {
     /// Makes all processes; the first is there already.
@@ -178,19 +184,23 @@ impl Builder<'_> {
     }
 
     fn fork_flags(&self, parent: usize, child: usize) -> Result<i32> {
-        let table = |i: usize| self.tree.processes[i].live.as_ref().map(|l| l.table);
-        let Some(own) = table(child) else { return Ok(0) };
-        if table(parent) == Some(own) {
-            return Ok(libc::CLONE_FILES);
+        let shared: [(i32, &str, Of); 2] = [
+            (libc::CLONE_FILES, "descriptors", |live| live.table),
+            (libc::CLONE_FS, "working directory", |live| live.fs),
+        ];
+        let mut flags = 0;
+        for (flag, what, of) in shared {
+            let place = |i: usize| self.tree.processes[i].live.as_deref().map(of);
+            let Some(own) = place(child) else { continue };
+            if place(parent) == Some(own) {
+                flags |= flag;
+            } else if (0..child).any(|other| place(other) == Some(own)) {
+                let pid = self.tree.processes[child].pid;
+                let message = format!("process {pid} shares its {what} with one that isn't its parent");
+                return Err(Error::new(Kind::Unsupported, message));
+            }
         }
-        if (0..child).any(|other| table(other) == Some(own)) {
-            let pid = self.tree.processes[child].pid;
-            return Err(Error::new(
-                Kind::Unsupported,
-                format!("process {pid} shares its descriptors with one that isn't its parent"),
-            ));
-        }
-        Ok(0)
+        Ok(flags)
     }
 
     /// An id that no process or thread of the tree has.

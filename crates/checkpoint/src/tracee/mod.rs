@@ -52,6 +52,8 @@ pub struct Stopped {
     deferred: Vec<i32>,
     /// What it was doing when it was stopped, put back after programs.
     saved: Option<Saved>,
+    /// Whether its signals are blocked for our programs.
+    blocked: bool,
     /// Tasks that its programs made and nobody has taken yet.
     born: Vec<i32>,
     not_send: PhantomData<*const ()>,
@@ -144,7 +146,7 @@ impl Running {
 
 impl Stopped {
     fn new(tid: i32, group_stop: i32) -> Self {
-        Self { tid, group_stop, deferred: Vec::new(), saved: None, born: Vec::new(), not_send: PhantomData }
+        Self { tid, group_stop, deferred: Vec::new(), saved: None, blocked: false, born: Vec::new(), not_send: PhantomData }
     }
 
     /// The task's tid as the tracer counts.
@@ -211,6 +213,7 @@ impl Stopped {
     /// When the task died.
     pub fn restore(&mut self) -> Result<()> {
         let Some(saved) = self.saved.take() else { return Ok(()) };
+        self.blocked = false;
         saved.regs.set(self.tid)?;
         ptrace::set_sigmask(self.tid, saved.mask)?;
         Ok(())
@@ -237,11 +240,14 @@ impl Stopped {
 
     /// Saves registers and mask before the first program and blocks signals.
     fn prepare(&mut self) -> Result<Regs> {
-        if let Some(saved) = self.saved {
-            return Ok(saved.regs);
+        let saved = match self.saved {
+            Some(saved) => saved,
+            None => Saved { regs: Regs::get(self.tid)?, mask: ptrace::get_sigmask(self.tid)? },
+        };
+        if !self.blocked {
+            ptrace::set_sigmask(self.tid, ALL_BUT_TRAP)?;
+            self.blocked = true;
         }
-        let saved = Saved { regs: Regs::get(self.tid)?, mask: ptrace::get_sigmask(self.tid)? };
-        ptrace::set_sigmask(self.tid, ALL_BUT_TRAP)?;
         self.saved = Some(saved);
         Ok(saved.regs)
     }
