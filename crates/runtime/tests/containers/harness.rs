@@ -33,6 +33,7 @@ pub(crate) fn run(tests: &[Test]) -> i32 {
         return 0;
     }
     fs::create_dir_all(DIR).unwrap();
+    remove_leftovers();
     let mut failed = Vec::new();
     for (index, (name, test)) in chosen.iter().enumerate() {
         let id = format!("{}-{index}", std::process::id());
@@ -79,6 +80,19 @@ fn prepare(id: &str) {
 /// The id of the running test.
 pub(crate) fn id() -> String {
     fs::read_to_string(format!("{DIR}/id")).unwrap()
+}
+
+/// Removes the cgroups of runs that were killed: their processes went with their namespaces.
+fn remove_leftovers() {
+    let mountpoint = rtc_runtime::cgroup::Hierarchy::find().unwrap().mountpoint().to_owned();
+    for entry in fs::read_dir(mountpoint).unwrap().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Some(id) = name.strip_prefix("runtime-test-") else { continue };
+        let runner = id.split('-').next().unwrap_or_default();
+        if !std::path::Path::new("/proc").join(runner).exists() {
+            remove_cgroups(id);
+        }
+    }
 }
 
 fn remove_cgroups(id: &str) {
