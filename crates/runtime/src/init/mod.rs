@@ -1,7 +1,7 @@
 //! Makes a container: the parent's part, the child's part, and the words between them.
 //!
-//! [`plan`] is what the parent decides before the clone, [`steps`] what the child does, in order, [`sync`] the words
-//! between them, [`conversation`] what the parent does in answer, [`life`] the child's way as a whole.
+//! `plan` is what the parent decides before the clone, `steps` what the child does, in order, `sync` the words
+//! between them, `conversation` what the parent does in answer, `life` the child's way as a whole.
 
 mod attributes;
 mod child;
