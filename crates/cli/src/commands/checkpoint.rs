@@ -199,6 +199,9 @@ impl Checkpoint {
     }
 }
 
+/// The devices that every container has (config-linux, "Default Devices").
+const DEVICES: [&str; 6] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"];
+
 /// The mounts that the runtime makes from config.json, at restore as at creation.
 fn given_mounts(container: &Container) -> Result<Vec<Given>> {
     let spec = container.spec()?;
@@ -213,6 +216,10 @@ fn given_mounts(container: &Container) -> Result<Vec<Given>> {
     let masked = linux.and_then(|l| l.masked_paths().as_ref());
     let readonly = linux.and_then(|l| l.readonly_paths().as_ref());
     let paths = masked.into_iter().chain(readonly).flatten().map(String::as_str).chain(["/dev/console"]);
+    // In a user namespace devices are bound, too.
+    let own_devices = linux.and_then(|l| l.devices().as_ref()).into_iter().flatten();
+    let own_devices = own_devices.filter_map(|device| device.path().to_str());
+    let paths = paths.chain(DEVICES).chain(own_devices);
     given.extend(paths.map(|path| Given { mountpoint: OsStr::new(path).into(), external: true }));
     Ok(given)
 }
