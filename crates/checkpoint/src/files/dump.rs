@@ -5,13 +5,15 @@
 
 use super::dumping::Dump;
 use super::kind::{FileKind, Files, OpenFile, Owner};
-use super::{Descriptor, DumpEnv, FileId, Found, Held, Probe};
+use super::{Blocker, Descriptor, DumpEnv, FileId, Found, Held, Probe};
 use crate::error::{Context as _, Result};
-use crate::resource::locks;
+use crate::image::path::ImagePath;
+use crate::resource::device::is_stateless;
+use crate::resource::{locks, tty};
 use crate::{Error, Kind};
 use rustix::fs::OFlags;
 use std::collections::HashMap;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 
 /// A magic link of /proc/PID that is no descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +96,34 @@ impl<'a> FileDumper<'a> {
         self.add_opened(pid, link.name(), flags, Found::Link, link.name().to_owned())
     }
 
+    /// Adds the controlling terminal of a session, whose leader is the task `pid`, by the device number that
+    /// /proc/PID/stat shows. None when nobody will have it after a restore.
+    ///
+    /// # Errors
+    /// As [`FileDumper::add_table`].
+    pub fn add_terminal(&mut self, pid: i32, device: u64) -> Result<Option<FileId>> {
+        if let Some(known) = self.cx.known_holder(tty::terminal(device)) {
+            return Ok(Some(known));
+        }
+        // Nobody has it open, but a task can open it by its name.
+        let path = tty::number_of_slave(device).map(|number| ImagePath::from(&format!("/dev/pts/{number}")));
+        let node = path.map(|path| self.cx.view().look(&path)).transpose()?.flatten();
+        let opened = node.and_then(|node| self.cx.reopen(node.as_fd(), OFlags::RDWR | OFlags::NONBLOCK).ok());
+        if let Some(fd) = opened {
+            return self.add_descriptor_of_ours(fd, pid, "controlling terminal").map(Some);
+        }
+        if !self.cx.options().shell_job {
+            let pid = self.cx.container_pid(pid).unwrap_or(0);
+            self.cx.block_other(Blocker {
+                pid,
+                what: "controlling terminal".into(),
+                why: "it is outside the container".into(),
+                remedy: "give --shell-job to let the session go on without one".into(),
+            });
+        }
+        Ok(None)
+    }
+
     fn add_opened(&mut self, pid: i32, name: &str, flags: OFlags, found: Found, place: String) -> Result<FileId> {
         let files = self.cx.task_files(pid)?;
         let (stat, link) = (files.stat(name)?, files.link(name)?);
@@ -102,8 +132,9 @@ impl<'a> FileDumper<'a> {
             return Ok(*id);
         }
         // Opening a device can do things; only its identity is needed to say that it can't be saved.
-        let regular = matches!(stat.st_mode & libc::S_IFMT, libc::S_IFREG | libc::S_IFDIR);
-        let fd = files.open(name, if regular { flags } else { OFlags::PATH })?;
+        let harmless = matches!(stat.st_mode & libc::S_IFMT, libc::S_IFREG | libc::S_IFDIR)
+            || stat.st_mode & libc::S_IFMT == libc::S_IFCHR && is_stateless(stat.st_rdev);
+        let fd = files.open(name, if harmless { flags } else { OFlags::PATH })?;
         let id = self.cx.add_ours(fd, pid, found, place)?;
         self.describe_pending()?;
         self.opened.insert(key, id);
@@ -204,7 +235,6 @@ mod tests {
     use super::super::testing::{How, Shell, TempDir, dump_with, us};
     use super::*;
     use crate::program::TargetFd;
-    use std::os::fd::AsFd as _;
 
     /// Stops a task and waits until it is stopped.
     fn stop(pid: i32) {

@@ -31,10 +31,14 @@ fn number(stat: &libc::stat) -> (u32, u32) {
     (libc::major(stat.st_rdev), libc::minor(stat.st_rdev))
 }
 
+/// Whether a device number is that of a device without state, which can be opened without any effect.
+pub(crate) fn is_stateless(device: u64) -> bool {
+    STATELESS.iter().any(|known| (known.0, known.1) == (libc::major(device), libc::minor(device)))
+}
+
 impl Resource for Device {
     fn recognises(probe: &Probe<'_>, _cx: &Dump<'_>) -> bool {
-        let (major, minor) = number(&probe.stat);
-        probe.file_type() == libc::S_IFCHR && STATELESS.iter().any(|known| (known.0, known.1) == (major, minor))
+        probe.file_type() == libc::S_IFCHR && is_stateless(probe.stat.st_rdev)
     }
 
     fn dump(probe: &Probe<'_>, cx: &mut Dump<'_>) -> Result<Option<Self>> {
@@ -51,8 +55,7 @@ impl Resource for Device {
     }
 
     fn open(&self, file: FileRef, cx: &mut Restore<'_>) -> Result<OwnedFd> {
-        let known = STATELESS.iter().any(|known| (known.0, known.1) == (self.major, self.minor));
-        if !known {
+        if !is_stateless(libc::makedev(self.major, self.minor)) {
             let message = format!("the device {}:{} is none that an image can ask for", self.major, self.minor);
             return Err(crate::error::bad_image(message));
         }

@@ -53,6 +53,11 @@ impl Resource for ExternalFile {
         let Some((n, external)) = free.or(all.first()) else { return Ok(None) };
         let again = free.is_none();
         cx.holder(object(*n), probe.id);
+        if probe.file_type() == libc::S_IFCHR {
+            if let Ok(device) = rtc_sys::tty::device(probe.fd) {
+                cx.holder(tty::terminal(device), probe.id);
+            }
+        }
         let terminal = match probe.file_type() {
             libc::S_IFCHR if !again => Terminal::read(probe.fd)?,
             _ => None,

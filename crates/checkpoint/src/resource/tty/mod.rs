@@ -16,7 +16,8 @@ pub use master::PtyMaster;
 pub use slave::{PtySlave, Side};
 pub use state::{Modes, Terminal};
 
-pub(super) use slave::{number_of_slave, unread};
+pub(super) use slave::unread;
+pub(crate) use slave::{number_of_slave, terminal};
 pub(super) use state::put_input;
 
 #[cfg(test)]

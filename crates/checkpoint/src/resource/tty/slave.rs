@@ -56,6 +56,11 @@ pub(crate) fn number_of_slave(device: u64) -> Option<u32> {
     (FIRST_MAJOR..=LAST_MAJOR).contains(&major).then(|| (major - FIRST_MAJOR) * 256 + libc::minor(device))
 }
 
+/// The name under which a session's terminal is looked up by its device number.
+pub(crate) fn terminal(device: u64) -> Object {
+    Object { kind: "terminal", major: device, minor: 0 }
+}
+
 impl Resource for PtySlave {
     fn recognises(probe: &Probe<'_>, _cx: &Dump<'_>) -> bool {
         let rdev = probe.stat.st_rdev;
@@ -63,9 +68,10 @@ impl Resource for PtySlave {
         probe.file_type() == libc::S_IFCHR && (tty || number_of_slave(rdev).is_some())
     }
 
-    fn dump(probe: &Probe<'_>, _cx: &mut Dump<'_>) -> Result<Option<Self>> {
+    fn dump(probe: &Probe<'_>, cx: &mut Dump<'_>) -> Result<Option<Self>> {
         // After a hangup only the file's own number is left.
         let device = tty::device(probe.fd).unwrap_or(probe.stat.st_rdev);
+        cx.holder(terminal(device), probe.id);
         let number = number_of_slave(device).unwrap_or(0);
         Ok(Some(Self { number, master: Side::Gone, access: None, unread: ImagePath::default() }))
     }
