@@ -8,6 +8,7 @@ mod collect;
 mod cow;
 mod memory;
 mod process;
+mod terminal;
 mod thread;
 
 pub(crate) use process::find_syscall;
@@ -315,6 +316,9 @@ impl Dump<'_> {
             let exe = files.add_link(pid, Link::Exe).context(|| format!("executable of process {pid}"))?;
             self.places.push(Places { mm: 0, table, fs, cwd, root, exe: Some(exe) });
         }
+        let living = self.stopped.iter().filter(|p| !p.threads.is_empty()).map(|p| p.pid);
+        // After all tables: a terminal is usually open somewhere.
+        self.tree.terminals = terminal::look(&living.collect::<Vec<_>>(), files)?;
         Ok(())
     }
 

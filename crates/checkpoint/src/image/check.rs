@@ -35,6 +35,7 @@ pub fn tree(tree: &Tree, files: &Files, pages: &pages::Reader) -> Result<()> {
         }
         table.iter().try_for_each(|d| file(d.file))?;
     }
+    tree.terminals.iter().try_for_each(|terminal| file(terminal.file))?;
     for mm in &tree.mms {
         check_mm(mm, pages, &file)?;
     }

@@ -18,10 +18,24 @@ pub struct Tree {
     pub mms: Vec<Mm>,
     /// Descriptor tables; several processes may share one.
     pub tables: Vec<Vec<Descriptor>>,
+    /// Controlling terminals.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub terminals: Vec<SessionTerminal>,
     /// Seccomp filters: classic BPF and `SECCOMP_FILTER_FLAG_*`.
     pub filters: Vec<Filter>,
     /// The clocks when the tree was stopped.
     pub clocks: Clocks,
+}
+
+/// The controlling terminal of a session whose leader lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionTerminal {
+    /// The session: its leader's id.
+    pub session: i32,
+    /// A description of the terminal.
+    pub file: FileId,
+    /// The foreground process group; 0 when it is outside the container or empty.
+    pub foreground: i32,
 }
 
 /// Clocks in nanoseconds, as the container's init saw them.

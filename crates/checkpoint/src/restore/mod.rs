@@ -10,6 +10,7 @@ mod family;
 mod inherit;
 mod memory;
 mod process;
+mod terminal;
 mod thread;
 mod transport;
 mod tree;
@@ -92,11 +93,12 @@ struct Builder<'a> {
 
 type Step = fn(&mut Builder<'_>) -> Result<()>;
 
-const STEPS: [(&str, Step); 12] = [
+const STEPS: [(&str, Step); 13] = [
     // Parents fill their memory before they make children, so that what was shared copy-on-write is shared again.
     ("make processes", |b| b.make_processes()),
     // All members must exist before anyone joins a group.
     ("make groups", |b| b.make_groups()),
+    ("set foreground groups", |b| b.set_foreground()),
     ("end zombies", |b| b.end_zombies()),
     // Children have been made: threads are not inherited by fork.
     ("make threads", |b| b.make_threads()),

@@ -103,10 +103,14 @@ impl Builder<'_> {
     /// Makes all processes; the first is there already.
     pub(super) fn make_processes(&mut self) -> Result<()> {
         let tree = self.tree;
+        // The first process leads its session from the beginning.
+        self.take_terminal(0)?;
         for step in family::plan(&tree.processes)? {
             match step {
                 Making::Memory { process } => self.make_memory(process),
-                Making::SetSid { process } => self.call(process, libc::SYS_setsid),
+                Making::SetSid { process } => {
+                    self.call(process, libc::SYS_setsid).and_then(|()| self.take_terminal(process))
+                }
                 Making::Fork { parent, child } => self.fork(parent, child),
                 Making::Orphan { through, leader, child } => self.make_orphan(through, leader, child),
             }?;
@@ -255,7 +259,7 @@ impl Builder<'_> {
     }
 
     /// Brings files into the process's table, at the numbers 0, 1, 2, ….
-    fn receive(&mut self, process: usize, needed: &[FileId]) -> Result<FileNumbers> {
+    pub(super) fn receive(&mut self, process: usize, needed: &[FileId]) -> Result<FileNumbers> {
         let fds: Vec<BorrowedFd<'_>> = needed.iter().map(|id| self.open_files.get(*id)).collect::<Result<_>>()?;
         let zone = self.zone;
         let built = self.built[process].as_mut().expect("a process is made before its memory");
