@@ -2,7 +2,7 @@
 //!
 //! The specification wants runtimes to go on with values they don't know in some lists (capabilities, seccomp
 //! architectures), which the strict types refuse. The strict parse is tried first, as it is the fast one; when it fails,
-//! [`tolerant`] takes such values out and says which.
+//! `tolerant` takes such values out and says which.
 
 mod tolerant;
 pub(crate) mod validate;
