@@ -36,6 +36,7 @@ impl OpenFiles {
     /// # Errors
     /// When one can't be made, or when the image is wrong.
     pub fn open_all(files: &Files, env: &RestoreEnv<'_>) -> Result<Self> {
+        raise_descriptor_limit()?;
         for (n, file) in files.files.iter().enumerate() {
             if file.id.index() != n {
                 return Err(bad_image(format!("{} stands at position {n}", file.id)));
@@ -158,6 +159,17 @@ fn open(file: &OpenFile, cx: &mut Restore<'_>) -> Result<()> {
     let fd = cx.opened(file.id)?;
     set_flags(fd, file.flags)?;
     file.locks.iter().try_for_each(|lock| lock.take(fd))
+}
+
+/// Allows this process as many descriptors as it may have: it is about to hold all of a container's at once, some under
+/// the numbers they had (epoll).
+fn raise_descriptor_limit() -> Result<()> {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).call("getrlimit", "RLIMIT_NOFILE")?;
+    if soft < hard {
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard).call("setrlimit", format_args!("RLIMIT_NOFILE, {hard}"))?;
+    }
+    Ok(())
 }
 
 /// Gives a description the status flags it had; the access mode must be right already.

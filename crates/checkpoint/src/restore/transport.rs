@@ -34,12 +34,18 @@ impl Transport {
         let pair = program.reserve(8);
         let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
         program.call(libc::SYS_socketpair, [libc::AF_UNIX.into(), kind.into(), 0u64.into(), pair.into()]);
+        let limit = program.reserve(16);
+        program.call(libc::SYS_prlimit64, [0u64.into(), libc::RLIMIT_NOFILE.into(), 0u64.into(), limit.into()]);
         let results = task.run(Mode::Interp, zone, &program)?;
         let pair = results.word(pair);
+        let hard = results.word(limit.from_offset(8));
         let (first, second) = (TargetFd(pair as u32 as i32), TargetFd((pair >> 32) as i32));
         let pidfd = rtc_sys::pidfd::open(task.tid())?;
         let ours = rtc_sys::pidfd::get_fd(pidfd.as_fd(), first.0)?;
         let mut program = Program::new();
+        // As many descriptors as it may have, for the numbers wanted here; each process gets its own limit in the end.
+        let limit = program.data(&[hard.to_ne_bytes(), hard.to_ne_bytes()].concat());
+        program.call(libc::SYS_prlimit64, [0u64.into(), libc::RLIMIT_NOFILE.into(), limit.into(), 0u64.into()]);
         if second != at {
             program.call(libc::SYS_dup3, [second.into(), at.into(), libc::O_CLOEXEC.into()]);
         }

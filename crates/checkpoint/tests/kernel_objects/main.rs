@@ -1,5 +1,6 @@
 //! Kernel objects through the frame of `files`: held by a child, dumped, thrown away, made anew, and asked.
 
+#![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
 mod counters;
