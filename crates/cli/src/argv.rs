@@ -14,53 +14,68 @@ use clap::{Arg, ArgAction, Command};
 /// * `--flag=true` becomes `--flag`, and `--flag=false` is left out;
 /// * `help COMMAND` becomes `COMMAND -h`;
 /// * `exec ID PROGRAM …` and `ps ID …` get a `--` in front of what belongs to the program or to ps.
-pub(crate) fn normalise(root: &Command, args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+///
+/// The command that is named is made by `find` and put below `root`.
+///
+/// # Errors
+/// There is no such command.
+pub(crate) fn normalise(
+    root: &mut Command,
+    args: impl IntoIterator<Item = OsString>,
+    find: impl Fn(&str) -> Option<Command>,
+) -> Result<Vec<OsString>, String> {
     let mut args = args.into_iter();
     let mut out = Vec::new();
-    let mut command = root;
-    let mut in_command = false;
+    let mut help = false;
+    while let Some(arg) = args.next() {
+        if arg.as_bytes().starts_with(b"-") {
+            if option(root, &arg, &mut out) {
+                out.extend(args.next());
+            }
+        } else if arg.as_bytes() == b"help" && !help {
+            help = true;
+        } else {
+            let name = arg.to_string_lossy();
+            let command = find(&name).ok_or_else(|| format!("No help topic for '{name}'"))?;
+            out.push(arg);
+            if help {
+                out.push("-h".into());
+            } else {
+                arguments(&command, args, &mut out);
+            }
+            *root = std::mem::take(root).subcommand(command);
+            return Ok(out);
+        }
+    }
+    if help {
+        out.push("-h".into());
+    }
+    Ok(out)
+}
+
+/// Rewrites what follows the command.
+fn arguments(command: &Command, mut args: impl Iterator<Item = OsString>, out: &mut Vec<OsString>) {
+    let foreign_after = foreign_after(command);
     let mut positionals = 0;
     while let Some(arg) = args.next() {
         let bytes = arg.as_bytes();
-        if bytes == b"--" {
+        let is_option = bytes.len() > 1 && bytes[0] == b'-';
+        let is_foreign = Some(positionals) == foreign_after && (!is_option || command.get_name() == "ps");
+        if bytes == b"--" || is_foreign {
+            if is_foreign && bytes != b"--" {
+                out.push("--".into());
+            }
             out.push(arg);
             break;
         }
-        if bytes.len() < 2 || bytes[0] != b'-' {
-            if in_command {
-                if foreign_after(command).is_some_and(|own| positionals == own) {
-                    out.push("--".into());
-                    out.push(arg);
-                    break;
-                }
-                positionals += 1;
-            } else if let Some(sub) = arg.to_str().and_then(|name| root.find_subcommand(name)) {
-                command = sub;
-                in_command = true;
-            } else if bytes == b"help" {
-                out.extend(args.next());
-                out.push("-h".into());
-                break;
-            } else {
-                out.push(arg);
-                break;
-            }
+        if !is_option {
+            positionals += 1;
             out.push(arg);
-            continue;
-        }
-        if positionals > 0 && command.get_name() == "ps" {
-            out.push("--".into());
-            out.push(arg);
-            break;
-        }
-        if let Some(value_follows) = option(command, &arg, &mut out) {
-            if value_follows {
-                out.extend(args.next());
-            }
+        } else if option(command, &arg, out) {
+            out.extend(args.next());
         }
     }
     out.extend(args);
-    out
 }
 
 /// After how many positional arguments the rest belongs to another program.
@@ -68,8 +83,8 @@ fn foreign_after(command: &Command) -> Option<usize> {
     matches!(command.get_name(), "exec" | "ps").then_some(1)
 }
 
-/// Pushes one option in clap's form. True if its value is the next argument; none if it is a `=false`, not pushed.
-fn option(command: &Command, arg: &OsStr, out: &mut Vec<OsString>) -> Option<bool> {
+/// Pushes one option in clap's form, but a `=false` not at all. True if its value is the next argument.
+fn option(command: &Command, arg: &OsStr, out: &mut Vec<OsString>) -> bool {
     let bytes = arg.as_bytes();
     let double = bytes.starts_with(b"--");
     let body = &bytes[if double { 2 } else { 1 }..];
@@ -80,15 +95,15 @@ fn option(command: &Command, arg: &OsStr, out: &mut Vec<OsString>) -> Option<boo
         let short = name.chars().next().filter(|_| !double && name.len() == 1 && equals.is_none());
         let takes = short.and_then(|c| find(command, |a| a.get_short() == Some(c))).is_some_and(takes_value);
         out.push(arg.to_owned());
-        return Some(takes);
+        return takes;
     };
     let value = equals.map(|at| &body[at + 1..]);
     match (takes_value(found), value) {
-        (false, Some(b"false")) => return None,
+        (false, Some(b"false")) => return false,
         (false, Some(b"true")) => out.push(format!("--{name}").into()),
         _ => out.push(OsString::from_vec([b"--", body].concat())),
     }
-    Some(takes_value(found) && value.is_none())
+    takes_value(found) && value.is_none()
 }
 
 fn find(command: &Command, wanted: impl Fn(&Arg) -> bool) -> Option<&Arg> {
@@ -100,10 +115,7 @@ fn takes_value(arg: &Arg) -> bool {
 }
 
 /// One line for what is wrong with the command line, in the words that callers of runc know.
-///
-/// `normalised` is what clap was given, without argv\[0\].
-pub(crate) fn complaint(root: &Command, normalised: &[OsString], error: &clap::Error) -> String {
-    let command = normalised.iter().find_map(|a| root.find_subcommand(a));
+pub(crate) fn complaint(root: &Command, error: &clap::Error) -> String {
     let context = |kind| match error.get(kind) {
         Some(ContextValue::String(s)) => s.as_str(),
         Some(ContextValue::Strings(s)) => s.first().map_or("", String::as_str),
@@ -113,7 +125,6 @@ pub(crate) fn complaint(root: &Command, normalised: &[OsString], error: &clap::E
     // clap names an option as `-b, --bundle <DIR>` or `--bundle <DIR>`; Go names it with one dash.
     let option = invalid.split("--").last().unwrap_or("").split([' ', '=']).next().unwrap_or("");
     match error.kind() {
-        ErrorKind::InvalidSubcommand => format!("No help topic for '{}'", context(ContextKind::InvalidSubcommand)),
         ErrorKind::UnknownArgument if invalid.starts_with('-') => {
             format!("flag provided but not defined: -{}", invalid.trim_start_matches('-'))
         }
@@ -126,7 +137,7 @@ pub(crate) fn complaint(root: &Command, normalised: &[OsString], error: &clap::E
             format!("invalid value \"{value}\" for flag -{option}{reason}")
         }
         ErrorKind::MissingRequiredArgument | ErrorKind::UnknownArgument | ErrorKind::TooManyValues => {
-            command.map_or_else(|| plain(error), wrong_count)
+            root.get_subcommands().next().map_or_else(|| plain(error), wrong_count)
         }
         _ => plain(error),
     }
@@ -163,15 +174,16 @@ mod tests {
     use crate::cli::{self, Cli};
 
     fn normal(line: &str) -> String {
-        let args = normalise(&cli::command("rtc"), line.split(' ').map(OsString::from));
-        args.join(OsStr::new(" ")).into_string().expect("it was UTF-8")
+        let find = |name: &str| cli::find("rtc", name);
+        let args = normalise(&mut cli::root("rtc"), line.split(' ').map(OsString::from), find);
+        args.expect("the command exists").join(OsStr::new(" ")).into_string().expect("it was UTF-8")
     }
 
     fn parse(line: &str) -> Result<Cli, String> {
-        let mut root = cli::command("rtc");
-        let args = normalise(&root, line.split(' ').map(OsString::from));
+        let mut root = cli::root("rtc");
+        let args = normalise(&mut root, line.split(' ').map(OsString::from), |name| cli::find("rtc", name))?;
         let matches = root.try_get_matches_from_mut(&args);
-        matches.and_then(|m| Cli::from_arg_matches(&m)).map_err(|e| complaint(&root, &args, &e))
+        matches.and_then(|m| Cli::from_arg_matches(&m)).map_err(|e| complaint(&root, &e))
     }
 
     #[test]

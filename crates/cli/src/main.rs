@@ -59,15 +59,17 @@ fn main() -> ExitCode {
 
 /// Reads the command line. What ends there, help or a complaint, is printed, and its exit status is the error.
 fn parse(program: &'static str, args: impl Iterator<Item = OsString>) -> Result<Cli, ExitCode> {
-    let mut root = cli::command(program);
-    let args = argv::normalise(&root, args);
+    let mut root = cli::root(program);
+    let complain = |text: String| {
+        logger::fail(&text);
+        ExitCode::from(FAILURE)
+    };
+    let args = argv::normalise(&mut root, args, |name| cli::find(program, name)).map_err(complain)?;
     let parsed = root.try_get_matches_from_mut(&args).and_then(|matches| Cli::from_arg_matches(&matches));
     parsed.map_err(|error| match error.kind() {
-        ErrorKind::DisplayHelp => print(&error.to_string()),
-        _ => {
-            logger::fail(&argv::complaint(&root, &args, &error));
-            ExitCode::from(FAILURE)
-        }
+        ErrorKind::DisplayHelp if root.has_subcommands() => print(&error.to_string()),
+        ErrorKind::DisplayHelp => print(&cli::complete(program).render_help().to_string()),
+        _ => complain(argv::complaint(&root, &error)),
     })
 }
 
@@ -76,7 +78,7 @@ fn run(program: &'static str, cli: Cli) -> ExitCode {
         return print(&version::text(program));
     }
     let Some(command) = cli.command else {
-        return print(&cli::command(program).render_help().to_string());
+        return print(&cli::complete(program).render_help().to_string());
     };
     if let Err(error) = logger::start(cli.global.log.as_deref(), cli.global.log_format, cli.global.debug) {
         logger::fail(&error.to_string());
