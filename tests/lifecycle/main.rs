@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bad_images;
 mod checkpoint;
 mod failures;
 mod harness;

@@ -6,7 +6,7 @@
 use anyhow::{Context, Result};
 use rtc_checkpoint::{dump, restore};
 use rtc_runtime::Stdio;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// `IMG_SERVICE_MAGIC` and `STATS_MAGIC` of CRIU's images.
@@ -85,13 +85,43 @@ pub(crate) fn write_restore_stats(work: &Path, report: &restore::Report) -> Resu
     write(work, "stats-restore", &image(STATS_MAGIC, &Message::default().message(2, &stats)))
 }
 
-/// Writes inventory.img, whose existence makes a directory an image in the eyes of podman and CRI-O.
-///
-/// # Errors
-/// When the directory can't be written.
-pub(crate) fn mark_as_image(dir: &Path) -> Result<()> {
-    // inventory_entry.img_version = 2; nothing else of it is required.
-    write(dir, "inventory.img", &image(INVENTORY_MAGIC, &Message::default().field(1, 2)))
+/// inventory.img, whose existence makes a directory an image in the eyes of podman and CRI-O.
+#[derive(Debug)]
+pub(crate) struct Mark {
+    /// The file, if it goes again with this.
+    made: Option<PathBuf>,
+}
+
+impl Mark {
+    /// Writes it, unless an earlier checkpoint has it.
+    ///
+    /// # Errors
+    /// When the directory can't be written.
+    pub(crate) fn set(dir: &Path) -> Result<Self> {
+        // inventory_entry.img_version = 2; nothing else of it is required.
+        let bytes = image(INVENTORY_MAGIC, &Message::default().field(1, 2));
+        let path = dir.join("inventory.img");
+        if std::fs::read(&path).is_ok_and(|there| there == bytes) {
+            return Ok(Self { made: None });
+        }
+        let mark = Self { made: Some(path) };
+        write(dir, "inventory.img", &bytes)?;
+        Ok(mark)
+    }
+
+    /// The checkpoint is complete: the mark stays.
+    pub(crate) fn keep(mut self) {
+        self.made = None;
+    }
+}
+
+impl Drop for Mark {
+    fn drop(&mut self) {
+        if let Some(path) = &self.made {
+            // What remains says nothing false to rtc, which goes by the manifest.
+            let _ = std::fs::remove_file(path);
+        }
+    }
 }
 
 /// Writes descriptors.json: an array of three links as of /proc/PID/fd.

@@ -30,7 +30,7 @@ pub struct RegFile {
     pub size: u64,
     /// Time of the last change at dump.
     pub mtime: Time,
-    /// It was found behind a mapping.
+    /// It was found behind a mapping, or is a program.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub mapped: bool,
     /// Where its contents are.
@@ -69,7 +69,8 @@ impl Resource for RegFile {
             pos: probe.info.pos,
             size: probe.stat.st_size as u64,
             mtime: attributes::times(&probe.stat).1,
-            mapped: probe.found == Found::Mapping,
+            // The only link to a regular file is that to the program, which is mapped.
+            mapped: matches!(probe.found, Found::Mapping | Found::Link),
             contents,
         }))
     }

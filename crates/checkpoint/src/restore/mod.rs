@@ -162,8 +162,8 @@ impl Checkpoint {
                 Err(Error::new(Kind::BadImage, format!("thread {} of the image {what}", thread.tid))
                     .with_hint("config.json decides: allow it there, or restore with the config of the checkpoint"))
             };
-            let [inheritable, permitted, effective, _, ambient] = thread.creds.caps;
-            let extra = (inheritable | permitted | effective | ambient) & !authority.bounding;
+            // The bounding set as well: a program with file capabilities would get them from it.
+            let extra = thread.creds.caps.iter().fold(0, |all, set| all | set) & !authority.bounding;
             if extra != 0 {
                 return refuse(format!("has capabilities that config.json doesn't allow ({extra:#x})"));
             }

@@ -136,13 +136,14 @@ impl Checkpoint {
         logger::copy_to(directories.log(config.log_file.as_deref().unwrap_or(Path::new("dump.log")))?);
         log::debug!("checkpoint {} to {}", self.id, directories.image.display());
         // Before the container ends: without this file podman and CRI-O don't take the directory for an image.
-        criu_files::mark_as_image(&directories.image)?;
+        let mark = criu_files::Mark::set(&directories.image)?;
         let stdio = container.stdio()?.clone();
         let report = match self.dump(&container, &config, directories.open_image()?)? {
             Ok(report) => report,
             Err(blockers) => bail!("it can't be saved: {}", lines(&blockers).join("; ")),
         };
         log::debug!("{report:?}");
+        mark.keep();
         // The image is complete and the container may be gone: what follows must not look like a failure.
         warn(criu_files::describe_stdio(&directories.image, &stdio));
         warn(criu_files::write_dump_stats(&directories.work, &report));
