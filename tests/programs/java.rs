@@ -63,7 +63,6 @@ public class Program {
 "#;
 
 #[test]
-#[ignore = "not yet: checkpoint"]
 fn java_keeps_heap_threads_and_connection() {
     let (mut container, mut shell) = Container::shell("java", |bundle| bundle);
     let folder = container.rootfs().join("var");

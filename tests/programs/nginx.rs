@@ -28,7 +28,6 @@ http {
 ";
 
 #[test]
-#[ignore = "not yet: checkpoint"]
 fn nginx_keeps_workers_and_connections() {
     let (mut container, mut shell) = Container::shell("nginx", |bundle| bundle);
     fs::create_dir(container.rootfs().join("var/www")).unwrap();

@@ -44,7 +44,6 @@ server.listen(0, '127.0.0.1', () => {
 "#;
 
 #[test]
-#[ignore = "not yet: checkpoint"]
 fn node_keeps_its_event_loop() {
     let (mut container, mut shell) = Container::shell("node", |bundle| bundle);
     fs::write(container.rootfs().join("var/program.js"), PROGRAM).unwrap();

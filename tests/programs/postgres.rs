@@ -13,7 +13,6 @@ fn programs() -> PathBuf {
 }
 
 #[test]
-#[ignore = "not yet: checkpoint"]
 fn postgres_keeps_an_open_transaction() {
     let (mut container, mut shell) = Container::shell("postgres", |bundle| bundle);
     let bin = programs();

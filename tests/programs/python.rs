@@ -64,7 +64,6 @@ for line in sys.stdin:
 "#;
 
 #[test]
-#[ignore = "not yet: checkpoint"]
 fn python_keeps_threads_subprocess_and_database() {
     let (mut container, shell) = Container::shell("python", |bundle| bundle);
     fs::write(container.rootfs().join("var/program.py"), PROGRAM).unwrap();

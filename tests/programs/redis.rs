@@ -3,7 +3,6 @@
 use rtc_tests::Container;
 
 #[test]
-#[ignore = "not yet: checkpoint"]
 fn redis_keeps_data_log_and_clients() {
     let (mut container, mut shell) = Container::shell("redis", |bundle| bundle);
     shell.ask("ip link set lo up; mkdir /var/redis && echo up", "up");

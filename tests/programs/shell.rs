@@ -3,7 +3,6 @@
 use rtc_tests::Container;
 
 #[test]
-#[ignore = "not yet: checkpoint"]
 fn shell_pipeline_keeps_its_data() {
     let (mut container, shell) = Container::shell("shell", |bundle| bundle);
     // Three filters; the last holds a count, and each may hold a line that it has not passed on yet.
@@ -21,7 +20,6 @@ fn shell_pipeline_keeps_its_data() {
 }
 
 #[test]
-#[ignore = "not yet: checkpoint"]
 fn shell_background_jobs_and_variables_stay() {
     let (mut container, mut shell) = Container::shell("jobs", |bundle| bundle);
     shell.say("word=kept; cd /var; trap 'echo caught' USR1");

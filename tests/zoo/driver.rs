@@ -29,27 +29,35 @@ macro_rules! zoo {
 const ZOO: &str = env!("CARGO_BIN_EXE_rtc-zoo");
 
 zoo! {
-    lives {}
-    not yet "not yet: checkpoint" {
+    lives {
         sse_registers, avx_registers, x87_and_mxcsr, running, eventfd, epoll, epoll_nested, epoll_duplicates,
-        signalfd, inotify, inotify_pending, pidfd, offsets, append, shared_description, descriptor_numbers,
-        deleted_file, deleted_large_file, deleted_shared, linked_elsewhere, replaced_file, folders, path_only,
-        devices, proc_files, credentials, capabilities, process_flags, limits, umask_nice_scheduling, chroot,
-        seccomp_filter, seccomp_chain, seccomp_one_thread, layout, clocks, rseq, lock_flock, lock_posix,
-        lock_open_description, anonymous, heap_and_stack, shared_anonymous, copy_on_write, private_file, shared_file,
-        deleted_file_mapping, memfd, memory_flags, memory_name, device_zero, pipes, pipe_half_closed, pipe_full,
-        pipe_between_processes, pipe_packets, fifo, fifo_deleted, shared_descriptor_table, shared_working_directory,
-        handlers, pending, pending_in_thread, altstack, inside_a_handler, unix_stream, unix_half_closed, unix_packets,
-        unix_datagram, unix_listener, unix_abstract, unix_backlog, unix_deleted, unix_descriptors, unix_options,
-        netlink, sysv_shared_memory, sysv_deleted_memory, sysv_semaphores, sysv_messages, posix_messages, tcp, tcp_v6,
-        tcp_data_on_its_way, tcp_half_closed, tcp_closed_by_peer, tcp_options, tcp_listeners, tcp_backlog, udp,
-        udp_queue, terminal, terminal_closed, terminal_session, threads, many_threads, thread_attributes, futex,
-        robust_mutex, thread_exit, itimers, posix_timers, ticking_timer, timerfd, timerfd_expired, tmpfs, dev_shm,
-        dev_links, process_tree, many_processes, orphan, zombies, zombie_with_children, sessions_and_groups,
-        dead_leaders, stopped, exit_is_seen, exit_signal, pids_go_on, wait_nanosleep, wait_nanosleep_absolute,
-        wait_poll, wait_poll_with_timeout, wait_ppoll_with_mask, wait_select, wait_epoll, wait_futex_with_timeout,
-        wait_read, wait_accept, wait_recv, wait_child, wait_signal, wait_suspended, wait_flock, wait_sleep_ends,
+        signalfd, inotify, pidfd, offsets, append, shared_description, descriptor_numbers, deleted_file,
+        deleted_large_file, deleted_shared, linked_elsewhere, replaced_file, folders, path_only, devices, proc_files,
+        credentials, capabilities, process_flags, limits, umask_nice_scheduling, chroot, seccomp_filter,
+        seccomp_chain, seccomp_one_thread, layout, clocks, rseq, lock_flock, lock_posix, lock_open_description,
+        anonymous, heap_and_stack, shared_anonymous, copy_on_write, private_file, shared_file, deleted_file_mapping,
+        memfd, memory_flags, memory_name, pipes, pipe_half_closed, pipe_full, pipe_between_processes, pipe_packets,
+        fifo, fifo_deleted, shared_descriptor_table, handlers, pending, pending_in_thread, altstack, inside_a_handler,
+        unix_stream, unix_half_closed, unix_packets, unix_datagram, unix_listener, unix_abstract, unix_deleted,
+        unix_descriptors, sysv_shared_memory, sysv_deleted_memory, sysv_semaphores, sysv_messages, posix_messages,
+        tcp, tcp_v6, tcp_data_on_its_way, tcp_half_closed, tcp_closed_by_peer, tcp_options, tcp_listeners, terminal,
+        terminal_closed, threads, many_threads, thread_attributes, futex, robust_mutex, thread_exit, itimers,
+        posix_timers, ticking_timer, timerfd, timerfd_expired, tmpfs, dev_shm, dev_links, process_tree,
+        many_processes, orphan, zombie_with_children, sessions_and_groups, dead_leaders, stopped, exit_is_seen,
+        exit_signal, pids_go_on, wait_nanosleep, wait_nanosleep_absolute, wait_poll, wait_poll_with_timeout,
+        wait_ppoll_with_mask, wait_select, wait_futex_with_timeout, wait_read, wait_accept, wait_recv, wait_child,
+        wait_suspended, wait_flock, wait_sleep_ends,
     }
+    not yet "not yet: private mappings of /dev/zero" { device_zero }
+    not yet "not yet: inotify events that nobody has read" { inotify_pending }
+    not yet "not yet: netlink sockets" { netlink }
+    not yet "not yet: a working directory that processes share" { shared_working_directory }
+    not yet "not yet: data of connections that are not accepted yet" { tcp_backlog, unix_backlog }
+    not yet "not yet: a controlling terminal below the first process" { terminal_session }
+    not yet "not yet: UDP sockets" { udp, udp_queue }
+    not yet "not yet: the peer's credentials of a socket pair" { unix_options }
+    not yet "not yet: calls that the kernel ends with EINTR instead of restarting" { wait_epoll, wait_signal }
+    not yet "not yet: zombies that a signal has ended" { zombies }
 }
 
 /// Asks the program to check itself.
