@@ -12,7 +12,7 @@ events { worker_connections 64; }
 http {
     access_log /var/access.log;
     # Shared between the workers: each counts the requests of both.
-    limit_req_zone $server_port zone=count:64k rate=1r/m;
+    limit_req_zone $uri zone=count:64k rate=1r/m;
     client_body_temp_path /tmp/b; proxy_temp_path /tmp/p; fastcgi_temp_path /tmp/f;
     uwsgi_temp_path /tmp/u; scgi_temp_path /tmp/s;
     keepalive_timeout 1d;

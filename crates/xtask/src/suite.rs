@@ -197,11 +197,13 @@ fn whole(package: &str, tally: &mut Tally) -> Result<bool> {
     build()?;
     let rtc = shell::built("release", "rtc");
     let mut command = shell::cargo();
-    command.args(["test", "--package", package]).env("RTC", &rtc);
+    command.args(["test", "--no-fail-fast", "--package", package]).env("RTC", &rtc);
     let good = shell::run_watched(&mut command, |line| tally.read(line))?;
     let mut early = Vec::new();
     let mut ignored = shell::cargo();
-    ignored.args(["test", "--quiet", "--package", package, "--", "--ignored", "--format=pretty"]).env("RTC", &rtc);
+    ignored
+        .args(["test", "--quiet", "--no-fail-fast", "--package", package, "--", "--ignored", "--format=pretty"])
+        .env("RTC", &rtc);
     shell::run_watched(ignored.stderr(std::process::Stdio::null()), |line| {
         if let Some(name) = line.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... ok")) {
             early.push(name.to_owned());
