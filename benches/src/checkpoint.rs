@@ -12,6 +12,8 @@ const RUNTIMES: [&str; 2] = ["rtc", "runc"];
 pub(crate) fn run(rounds: usize) -> Result<()> {
     let dir = Path::new("/tmp/ck-sleep");
     lifecycle::bundle(dir, &["/bin/sh", "-c", "while :; do sleep 1; done"])?;
+    // CRIU's restore makes a folder in the container's root.
+    change_spec(dir, |spec| spec["root"]["readonly"] = false.into())?;
     compare("sleep", dir, rounds, |_| Ok(()))?;
     let dir = Path::new("/tmp/ck-redis");
     redis_bundle(dir)?;
@@ -20,18 +22,40 @@ pub(crate) fn run(rounds: usize) -> Result<()> {
 
 /// Redis and its libraries by read-only binds of the root's own /usr.
 fn redis_bundle(dir: &Path) -> Result<()> {
-    lifecycle::bundle(dir, &["/usr/bin/redis-server", "--save", "", "--unixsocket", "/data/s", "--port", "0"])?;
-    for name in ["usr", "data", "etc", "lib64", "lib"] {
+    lifecycle::bundle(
+        dir,
+        &[
+            "/usr/bin/redis-server",
+            "--enable-debug-command",
+            "yes",
+            "--save",
+            "",
+            "--unixsocket",
+            "/data/s",
+            "--port",
+            "0",
+        ],
+    )?;
+    for name in ["usr", "data", "etc"] {
         std::fs::create_dir_all(dir.join("rootfs").join(name))?;
     }
-    let path = dir.join("config.json");
-    let mut spec: serde_json::Value = serde_json::from_slice(&std::fs::read(&path)?)?;
-    let mounts = spec["mounts"].as_array_mut().context("mounts")?;
-    for name in ["/usr", "/lib", "/lib64"] {
-        let mount = serde_json::json!({"destination": name, "type": "bind", "source": name, "options": ["rbind", "ro"]});
-        mounts.push(mount);
+    for name in ["lib", "lib64"] {
+        std::os::unix::fs::symlink(format!("usr/{name}"), dir.join("rootfs").join(name))?;
     }
-    spec["root"]["readonly"] = false.into();
+    change_spec(dir, |spec| {
+        let usr =
+            serde_json::json!({"destination": "/usr", "type": "bind", "source": "/usr", "options": ["rbind", "ro"]});
+        if let Some(all) = spec["mounts"].as_array_mut() {
+            all.push(usr);
+        }
+        spec["root"]["readonly"] = false.into();
+    })
+}
+
+fn change_spec(dir: &Path, change: impl FnOnce(&mut serde_json::Value)) -> Result<()> {
+    let path = dir.join("config.json");
+    let mut spec = serde_json::from_slice(&std::fs::read(&path)?)?;
+    change(&mut spec);
     std::fs::write(&path, serde_json::to_vec(&spec)?).context("config.json")
 }
 
@@ -71,8 +95,10 @@ fn compare(name: &str, dir: &Path, rounds: usize, fill: impl Fn(&Path) -> Result
             let _ = std::fs::remove_dir_all(&image);
             time(runtime, &["run", "--detach", "--bundle", bundle, "bench-ck"])?;
             fill(dir)?;
-            let save =
-                time(runtime, &["checkpoint", "--image-path", &image, "--work-path", &image, "--file-locks", "bench-ck"]);
+            let save = time(
+                runtime,
+                &["checkpoint", "--image-path", &image, "--work-path", &image, "--file-locks", "bench-ck"],
+            );
             let save = with_log(save, &image, "dump.log")?;
             let flags = ["restore", "--detach", "--bundle", bundle, "--image-path", &image, "--work-path", &image];
             let restore = time(runtime, &[&flags[..], &["--file-locks", "bench-ck"]].concat());

@@ -6,7 +6,7 @@ use nix::sched::{CloneFlags, unshare};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const PACKAGES: &str = "runc,crun,criu,libcriu2,redis-server,redis-tools,busybox-static";
+const PACKAGES: &str = "runc,crun,criu,libcriu2,redis-server,redis-tools,busybox-static,iptables";
 
 fn cache() -> PathBuf {
     std::env::var_os("RTC_CACHE").map_or_else(|| PathBuf::from("/var/cache/rtc"), PathBuf::from).join("peers-sid")
