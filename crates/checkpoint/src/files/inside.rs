@@ -20,6 +20,7 @@ const NAMESPACES: [(&str, CloneFlags); 4] = [
 
 /// Runs `act` in a thread that has joined the mount, network, IPC and UTS namespaces of the process `init`,
 /// with the mount namespace's root as its root and working directory, and umask 0.
+/// The files it makes belong to the container's root.
 ///
 /// # Errors
 /// When the namespaces can't be joined (CAP_SYS_ADMIN in their owners), or the error of `act`.
@@ -29,10 +30,56 @@ pub fn inside<T: Send>(init: i32, act: impl FnOnce() -> Result<T> + Send) -> Res
         Ok((std::fs::File::open(&path).call("open", &path)?.into(), *flag))
     };
     let namespaces: Vec<(OwnedFd, CloneFlags)> = NAMESPACES.iter().map(open).collect::<Result<_>>()?;
+    let owner = foreign_root(init).context(|| format!("users of pid {init}"))?;
     own_thread(|| {
         join(&namespaces).context(|| format!("namespaces of pid {init}"))?;
+        if let Some((uid, gid)) = owner {
+            make_files_as(uid, gid)?;
+        }
         act()
     })
+}
+
+/// Whom the container's root is for us, if the container has users of its own.
+/// A file system that belongs to it takes no files of ours: our root is no user there (`EOVERFLOW`).
+fn foreign_root(init: i32) -> Result<Option<(u32, u32)>> {
+    let link = |pid: &str| {
+        let path = format!("/proc/{pid}/ns/user");
+        std::fs::read_link(&path).call("readlink", &path)
+    };
+    if link("self")? == link(&init.to_string())? {
+        return Ok(None);
+    }
+    let root = |name: &str| {
+        let path = format!("/proc/{init}/{name}");
+        let text = std::fs::read_to_string(&path).call("read", &path)?;
+        Ok::<_, Error>(outer_id_of_root(&text))
+    };
+    Ok(root("uid_map")?.zip(root("gid_map")?))
+}
+
+/// What 0 is outside (user_namespaces(7)); the first id that there is if 0 is none.
+fn outer_id_of_root(map: &str) -> Option<u32> {
+    let lines = map.lines().filter_map(|line| {
+        let mut numbers = line.split_ascii_whitespace().map_while(|word| word.parse::<u32>().ok());
+        Some((numbers.next()?, numbers.next()?))
+    });
+    lines.min().map(|(_, outer)| outer)
+}
+
+/// Lets the calling thread make files as another user, with all its capabilities kept.
+fn make_files_as(uid: u32, gid: u32) -> Result<()> {
+    use rustix::thread::{CapabilitiesSecureBits, set_capabilities_secure_bits};
+    // Otherwise the kernel takes the capabilities over files away with the user.
+    set_capabilities_secure_bits(CapabilitiesSecureBits::NO_SETUID_FIXUP).call("prctl", "PR_SET_SECUREBITS")?;
+    let (uid, gid) = (nix::unistd::Uid::from_raw(uid), nix::unistd::Gid::from_raw(gid));
+    nix::unistd::setfsgid(gid);
+    nix::unistd::setfsuid(uid);
+    // setfsuid tells of no error; asked again, it says what is.
+    if nix::unistd::setfsuid(uid) == uid {
+        return Ok(());
+    }
+    Err(rtc_sys::Error::new("setfsuid", uid, rtc_sys::Errno::EPERM).into())
 }
 
 fn join(namespaces: &[(OwnedFd, CloneFlags)]) -> Result<()> {
@@ -61,6 +108,33 @@ pub fn own_thread<T: Send>(act: impl FnOnce() -> Result<T> + Send) -> Result<T> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_containers_root_is_found_in_its_map() {
+        assert_eq!(outer_id_of_root("         0     100000      65536\n"), Some(100_000));
+        assert_eq!(outer_id_of_root("      1000       7 1\n 0 12 1000\n"), Some(12));
+        assert_eq!(outer_id_of_root(""), None);
+    }
+
+    #[test]
+    fn files_made_in_a_container_with_its_own_users_are_its_roots() {
+        use std::os::unix::fs::MetadataExt as _;
+        let shell = crate::files::testing::Shell::in_namespaces_with("--user", "");
+        for map in ["uid_map", "gid_map"] {
+            std::fs::write(format!("/proc/{}/{map}", shell.pid()), "0 100000 1000").unwrap();
+        }
+        // The mount is the container's own only if its root makes it.
+        let pid = shell.pid().to_string();
+        let enter = ["-t", &pid, "-U", "-m", "-S", "0", "-G", "0", "mount", "-t", "tmpfs", "none", "/mnt"];
+        assert!(std::process::Command::new("nsenter").args(enter).status().unwrap().success());
+        let made = inside(shell.pid(), || Ok(std::fs::File::create("/mnt/f")?.metadata()?)).unwrap();
+        assert_eq!((made.uid(), made.gid()), (100_000, 100_000));
+        assert_eq!(
+            std::fs::File::create(std::env::temp_dir().join("files-inside-own")).unwrap().metadata().unwrap().uid(),
+            0
+        );
+        std::fs::remove_file(std::env::temp_dir().join("files-inside-own")).unwrap();
+    }
 
     #[test]
     fn the_thread_sees_the_containers_names_and_the_process_keeps_its_own() {

@@ -143,8 +143,14 @@ impl Shell {
 
     /// Runs `script` in a shell in new mount, UTS, network and IPC namespaces.
     pub(crate) fn in_namespaces(script: &str) -> Self {
+        Self::in_namespaces_with("", script)
+    }
+
+    /// As [`Shell::in_namespaces`], with further options of unshare(1).
+    pub(crate) fn in_namespaces_with(options: &str, script: &str) -> Self {
         let mut unshare = std::process::Command::new("unshare");
-        Self::spawn(unshare.args(["--mount", "--uts", "--net", "--ipc", "bash", "-c"]), script)
+        unshare.args(["--mount", "--uts", "--net", "--ipc"]).args(options.split_ascii_whitespace());
+        Self::spawn(unshare.args(["bash", "-c"]), script)
     }
 
     fn spawn(command: &mut std::process::Command, script: &str) -> Self {
