@@ -10,6 +10,7 @@ mod memory;
 mod process;
 mod terminal;
 mod thread;
+mod users;
 
 pub(crate) use process::find_syscall;
 

@@ -1,5 +1,6 @@
 //! What a thread has of its own.
 
+use super::users;
 use super::Interned;
 use crate::error::{Context, Result};
 use crate::image::tree::{Creds, Filter, Scheduling, Seccomp, Signal, Thread};
@@ -66,7 +67,8 @@ pub(super) fn look(pid: i32, task: &mut Stopped, shared_pending: &[ptrace::SigIn
     let tid = task.tid();
     let proc = Proc(pid);
     let at = |name: &str| format!("task/{tid}/{name}");
-    let status = crate::procfs::status::parse(&proc.text(&at("status"))?)?;
+    let mut status = crate::procfs::status::parse(&proc.text(&at("status"))?)?;
+    users::as_inside(pid, &mut status)?;
     let comm = proc.text(&at("comm"))?.trim_end_matches('\n').to_owned();
     let pending = ptrace::peek_pending(tid, false)?;
     let sigmask = task.sigmask()?;

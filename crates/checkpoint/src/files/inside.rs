@@ -4,6 +4,7 @@
 //! can't see it. Paths of /proc that the thread uses are the container's; ours are reached by descriptors opened before.
 
 use crate::error::{Context as _, Result};
+use crate::procfs::idmap;
 use crate::{Error, Kind};
 use nix::sched::{CloneFlags, setns, unshare};
 use rtc_sys::CallExt as _;
@@ -53,18 +54,9 @@ fn foreign_root(init: i32) -> Result<Option<(u32, u32)>> {
     let root = |name: &str| {
         let path = format!("/proc/{init}/{name}");
         let text = std::fs::read_to_string(&path).call("read", &path)?;
-        Ok::<_, Error>(outer_id_of_root(&text))
+        Ok::<_, Error>(idmap::parse(&text)?.root())
     };
     Ok(root("uid_map")?.zip(root("gid_map")?))
-}
-
-/// What 0 is outside (user_namespaces(7)); the first id that there is if 0 is none.
-fn outer_id_of_root(map: &str) -> Option<u32> {
-    let lines = map.lines().filter_map(|line| {
-        let mut numbers = line.split_ascii_whitespace().map_while(|word| word.parse::<u32>().ok());
-        Some((numbers.next()?, numbers.next()?))
-    });
-    lines.min().map(|(_, outer)| outer)
 }
 
 /// Lets the calling thread make files as another user, with all its capabilities kept.
@@ -108,13 +100,6 @@ pub fn own_thread<T: Send>(act: impl FnOnce() -> Result<T> + Send) -> Result<T> 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_containers_root_is_found_in_its_map() {
-        assert_eq!(outer_id_of_root("         0     100000      65536\n"), Some(100_000));
-        assert_eq!(outer_id_of_root("      1000       7 1\n 0 12 1000\n"), Some(12));
-        assert_eq!(outer_id_of_root(""), None);
-    }
 
     #[test]
     fn files_made_in_a_container_with_its_own_users_are_its_roots() {

@@ -2,6 +2,7 @@
 
 pub mod descriptor;
 pub mod fdinfo;
+pub mod idmap;
 pub mod limits;
 pub mod mountinfo;
 pub mod smaps;
