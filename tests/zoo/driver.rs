@@ -39,7 +39,7 @@ zoo! {
         memfd, memory_flags, memory_name, pipes, pipe_half_closed, pipe_full, pipe_between_processes, pipe_packets,
         fifo, fifo_deleted, shared_descriptor_table, handlers, pending, pending_in_thread, altstack, inside_a_handler,
         unix_stream, unix_half_closed, unix_packets, unix_datagram, unix_listener, unix_abstract, unix_deleted,
-        unix_descriptors, sysv_shared_memory, sysv_deleted_memory, sysv_semaphores, sysv_messages, posix_messages,
+        unix_descriptors, sysv_shared_memory, sysv_deleted_memory, sysv_partly_mapped, sysv_semaphores, sysv_messages, posix_messages,
         tcp, tcp_v6, tcp_data_on_its_way, tcp_half_closed, tcp_closed_by_peer, tcp_options, tcp_listeners, terminal,
         terminal_closed, threads, many_threads, thread_attributes, futex, robust_mutex, thread_exit, itimers,
         posix_timers, ticking_timer, timerfd, timerfd_expired, tmpfs, dev_shm, dev_links, process_tree,

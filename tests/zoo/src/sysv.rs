@@ -7,6 +7,7 @@ use std::os::fd::AsRawFd;
 pub(crate) const ZOO: &[(&str, Prepare)] = &[
     ("sysv_shared_memory", shared_memory),
     ("sysv_deleted_memory", deleted_memory),
+    ("sysv_partly_mapped", partly_mapped),
     ("sysv_semaphores", semaphores),
     ("sysv_messages", messages),
     ("posix_messages", posix_messages),
@@ -44,6 +45,44 @@ fn shared_memory() -> Result<Check> {
         generation += 1;
         map.fill(generation);
         child.check()
+    })
+}
+
+/// A segment of which pieces were unmapped, with other mappings in the gaps, and one that lies beside it.
+fn partly_mapped() -> Result<Check> {
+    const PAGE: usize = 4096;
+    let id = sys!(libc::shmget(libc::IPC_PRIVATE, LEN, 0o600))?;
+    let map = attach(id, 0)?;
+    map.fill(0);
+    // Pages 2 and 3 stay, and 8 to 15; the first of the holes is filled again.
+    for (first, count) in [(0, 2), (4, 4)] {
+        sys!(libc::munmap((map.at + first * PAGE) as *mut libc::c_void, count * PAGE))?;
+    }
+    let (protection, how) = (libc::PROT_READ, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED);
+    sys!(libc::mmap(map.at as *mut libc::c_void, PAGE, protection, how, -1, 0))?;
+    let at = map.at;
+    // SAFETY: plain data that is filled by the call.
+    let mut info: libc::shmid_ds = unsafe { std::mem::zeroed() };
+    check(move || {
+        let maps = std::fs::read_to_string("/proc/self/maps").map_err(|e| e.to_string())?;
+        let parts: Vec<&str> =
+            maps.lines().filter(|l| l.contains("/SYSV")).map(|l| l.split(' ').next().unwrap_or("")).collect();
+        let wanted = [(2, 4), (8, 16)].map(|(from, to)| format!("{:x}-{:x}", at + from * PAGE, at + to * PAGE));
+        same("parts", parts, wanted.iter().map(String::as_str).collect())?;
+        sys!(libc::shmctl(id, libc::IPC_STAT, &raw mut info))?;
+        same("attached", info.shm_nattch, 2)?;
+        // The parts show the pages they showed: what is written through a second mapping is seen there.
+        let whole = attach(id, 0)?;
+        for page in [2, 3, 8, 15] {
+            // SAFETY: both addresses are within mappings that this program has made.
+            unsafe {
+                let (there, here) = ((whole.at + page * PAGE) as *mut usize, (at + page * PAGE) as *const usize);
+                there.write_volatile(page);
+                same("page", here.read_volatile(), page)?;
+            }
+        }
+        sys!(libc::shmdt(whole.at as *const libc::c_void))?;
+        Ok(())
     })
 }
 

@@ -10,8 +10,8 @@ use crate::files::FileId;
 use crate::image::pages::{self, PAGE, Run};
 use crate::image::tree::{Backing, Mm, Vma};
 use crate::procfs::smaps::VmFlags;
-use crate::program::Arg;
-use crate::tracee::{Stopped, Zone};
+use crate::program::{Arg, Program};
+use crate::tracee::{Mode, Stopped, Zone};
 use rtc_sys::procmem::{self, RemoteRange};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -47,10 +47,15 @@ pub(super) fn map(task: &mut Stopped, zone: Zone, mm: &Mm, plan: &Plan, files: &
     for (start, end) in &plan.unmap {
         batch.call(libc::SYS_munmap, [(*start).into(), (end - start).into()])?;
     }
-    // Attached segments first: shmat(2) maps all of one, and what doesn't belong is mapped over.
+    batch.finish()?;
+    // What is attached for a moment, at a place that the kernel chooses, must not hit what is mapped already.
     let (sysv, others): (Vec<(usize, Range)>, Vec<_>) =
         plan.map.iter().partition(|(i, _)| matches!(mm.vmas[*i].backing, Backing::SysV { .. }));
-    for (i, range) in sysv.into_iter().chain(others) {
+    for (i, range) in sysv {
+        attach(task, zone, &mm.vmas[i], range).context(|| describe(&mm.vmas[i]))?;
+    }
+    let mut batch = Batch::new(task, zone);
+    for (i, range) in others {
         let vma = &mm.vmas[i];
         map_one(&mut batch, vma, early_prot(vma), range, files).context(|| describe(vma))?;
     }
@@ -86,6 +91,22 @@ fn early_prot(vma: &Vma) -> i32 {
     }
 }
 
+/// Attaches a System V segment and keeps the part of it that the mapping shows: shmat(2) can only map all of one.
+fn attach(task: &mut Stopped, zone: Zone, vma: &Vma, (start, end): Range) -> Result<()> {
+    let Backing::SysV { id, offset } = vma.backing else { return Ok(()) };
+    let mut program = Program::new();
+    let flags = if vma.prot & libc::PROT_WRITE == 0 { libc::SHM_RDONLY } else { 0 };
+    let attached = program.call(libc::SYS_shmat, [id.into(), 0u64.into(), flags.into()]);
+    let whole = task.run(Mode::Interp, zone, &program)?.of(attached) as u64;
+    let (part, len) = (whole.wrapping_add(offset).wrapping_add(start - vma.start.0), end - start);
+    let mut program = Program::new();
+    let how = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+    program.call(libc::SYS_mremap, [part.into(), len.into(), len.into(), how.into(), start.into()]);
+    // The rest; there is none if all of it was moved.
+    program.try_call(libc::SYS_shmdt, [whole.into()]);
+    task.run(Mode::Interp, zone, &program).map(drop)
+}
+
 fn map_one(batch: &mut Batch<'_>, vma: &Vma, prot: i32, range: Range, files: &FileNumbers) -> Result<()> {
     let (start, end) = range;
     let mut flags = libc::MAP_FIXED | if vma.shared { libc::MAP_SHARED } else { libc::MAP_PRIVATE };
@@ -107,14 +128,7 @@ fn map_one(batch: &mut Batch<'_>, vma: &Vma, prot: i32, range: Range, files: &Fi
             let fd = files.get(&file).copied().ok_or_else(|| Error::new(Kind::System, format!("{file} isn't open")))?;
             (fd, offset + (start - vma.start.0))
         }
-        Backing::SysV { id, offset } => {
-            if offset != 0 || start != vma.start.0 {
-                return Err(Error::new(Kind::Unsupported, "a part of a System V segment that isn't its beginning"));
-            }
-            let flags = libc::SHM_REMAP | if vma.prot & libc::PROT_WRITE == 0 { libc::SHM_RDONLY } else { 0 };
-            return batch.call(libc::SYS_shmat, [id.into(), start.into(), flags.into()]);
-        }
-        Backing::Vdso | Backing::Vvar => return Ok(()),
+        Backing::SysV { .. } | Backing::Vdso | Backing::Vvar => return Ok(()),
     };
     let args = [start.into(), (end - start).into(), prot.into(), flags.into(), Arg::from(fd), offset.into()];
     batch.call(libc::SYS_mmap, args)
