@@ -254,6 +254,19 @@ case_a_paused_container_is_saved_and_stays_paused() {
     rm -r /tmp/icy
 }
 
+case_a_process_of_exec_is_not_lost_silently() {
+    start joined "$counter"
+    until_true test -e /run/bundles/joined/rootfs/count
+    rtc exec -d joined sleep 1000
+    fails rtc checkpoint --image-path /tmp/joined joined 2> /tmp/err
+    contains "$(cat /tmp/err)" "process sleep"
+    same running "$(status joined)"
+    pkill -xf 'sleep 1000'
+    until_true rtc checkpoint --image-path /tmp/joined joined
+    finish joined
+    rm -r /tmp/joined
+}
+
 case_redis_under_a_memory_limit() {
     start store 'redis-server --save "" --appendonly yes --dir /data --enable-debug-command yes > /redis.log' \
         '.linux.resources.memory = {"limit": 134217728}'

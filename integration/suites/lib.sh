@@ -26,9 +26,12 @@ fails() {
 
 # until_true COMMAND...: waits for a state that nothing announces. The case's time-out bounds it.
 until_true() {
+    # Without the trace of each try.
+    { set +x; } 2> /dev/null
     until "$@" > /dev/null 2>&1; do
         sleep 0.1
     done
+    set -x
 }
 
 # Installs rtc as a user would: in a folder that engines search, with the link that answers for CRIU.

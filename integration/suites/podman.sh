@@ -171,7 +171,7 @@ case_signals_arrive_and_logs_remain() {
 }
 
 contained_in_logs() {
-    podman logs "$1" | grep -qx "$2"
+    podman logs "$1" 2>&1 | tr -d '\r' | grep -qx "$2"
 }
 
 case_pause_stops_the_clock() {
@@ -275,6 +275,55 @@ case_an_exported_container_comes_back_elsewhere() {
     same 67108864 "$(podman exec there cat /sys/fs/cgroup/memory.max)"
     podman rm -f -t 0 there
     rm /tmp/here.tar
+}
+
+case_output_volumes_and_stats_go_on() {
+    mkdir -p /tmp/volume
+    podman run -d -i --name talks --volume /tmp/volume:/volume $image sh -c 'exec 3>> /volume/log; i=0
+        while :; do i=$((i + 1)); echo "out $i"; echo "err $i" >&2; echo "volume $i" >&3; sleep 0.1; done'
+    until_true contained_in_logs talks 'out 3'
+    local stats
+    stats=$(podman container checkpoint --keep --file-locks --print-stats talks)
+    same true "$(jq '.container_statistics[0].criu_statistics | .memdump_time >= 0 and .pages_written > 0' <<< "$stats")"
+    local before
+    before=$(podman logs talks 2> /dev/null | grep -c out)
+    stats=$(podman container restore --keep --file-locks --print-stats talks)
+    same true "$(jq '.container_statistics[0].criu_statistics | .restore_time > 0' <<< "$stats")"
+    until_true contained_in_logs talks "out $((before + 5))"
+    until_true contained_in_logs talks "err $((before + 5))"
+    until_true grep -qx "volume $((before + 5))" /tmp/volume/log
+    # No line was lost or written twice, and the numbers rise by one all the way.
+    podman stop -t 0 talks
+    podman logs talks 2> /dev/null | awk '$1 == "out" && $2 != ++i { print; exit 1 }'
+    awk '$2 != NR { print; exit 1 }' /tmp/volume/log
+    podman rm talks
+    rm -r /tmp/volume
+}
+
+case_a_terminal_comes_back() {
+    podman run -dt --name console $image sh -c 'stty -echo; while read -r line; do echo "got $line"; done'
+    podman container checkpoint console
+    podman container restore console
+    same running "$(field console .State.Status)"
+    podman exec console sh -c 'test -t 0 < /proc/1/fd/0 && test -c /dev/console'
+    echo hello | timeout 60 podman attach --detach-keys= console > /tmp/attached &
+    until_true contained_in_logs console 'got hello'
+    podman rm -f -t 0 console
+    wait
+}
+
+case_a_checkpoint_becomes_an_image() {
+    start_counter imaged
+    podman container checkpoint --create-image localhost/imaged imaged
+    local before merged
+    merged=$(podman mount imaged)
+    before=$(cat "$merged/count")
+    podman umount imaged
+    podman rm imaged
+    podman container restore --name fresh localhost/imaged
+    counts_on fresh "${before% *}" "${before#* }"
+    podman rm -f -t 0 fresh
+    podman rmi localhost/imaged
 }
 
 case_redis_keeps_its_data() {

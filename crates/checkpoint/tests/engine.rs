@@ -44,6 +44,9 @@ impl Container for PidNamespace {
     fn is_paused(&self) -> rtc_checkpoint::Result<bool> {
         Ok(false)
     }
+    fn processes(&self) -> rtc_checkpoint::Result<Vec<i32>> {
+        Ok(vec![self.0])
+    }
     fn pause(&mut self) -> rtc_checkpoint::Result<()> {
         Ok(())
     }

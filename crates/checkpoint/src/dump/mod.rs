@@ -40,6 +40,11 @@ pub trait Container {
     /// # Errors
     /// When its cgroup can't be read.
     fn is_paused(&self) -> Result<bool>;
+    /// All its processes, as the host counts; at least the first, where it has no cgroup to tell the others.
+    ///
+    /// # Errors
+    /// When its cgroup can't be read.
+    fn processes(&self) -> Result<Vec<i32>>;
     /// Pauses it; returns when it is.
     ///
     /// # Errors
@@ -207,7 +212,7 @@ impl Dump<'_> {
             // Stopped by ptrace they can't run; but frozen they couldn't run our programs either.
             self.container.resume()?;
         }
-        let mut blockers = Vec::new();
+        let mut blockers = collect::strangers(&self.stopped, &self.container.processes()?);
         let mut file_blockers = Vec::new();
         let mut blobs = blob::Writer::new(self.image.create(Part::Data)?.into())?;
         let env = DumpEnv {

@@ -269,6 +269,10 @@ impl dump::Container for Subject<'_> {
         self.0.status().map(|status| status == Status::Paused).map_err(wrap)
     }
 
+    fn processes(&self) -> rtc_checkpoint::Result<Vec<i32>> {
+        self.0.processes().map_err(wrap)
+    }
+
     fn pause(&mut self) -> rtc_checkpoint::Result<()> {
         self.0.pause().map_err(wrap)
     }
