@@ -114,7 +114,7 @@ pub enum Found {
 pub struct Blocker {
     /// The task that holds it, as the container counts pids; 0 when it is nobody's.
     pub pid: i32,
-    /// The descriptor, path or mount: "fd 7 (anon_inode:[io_uring])".
+    /// The descriptor, path or mount: `fd 7 (anon_inode:[io_uring])`.
     pub what: String,
     /// Why it can't be saved.
     pub why: String,

@@ -208,3 +208,66 @@ fn set_owner(fd: BorrowedFd<'_>, owner: Owner, pids: &BTreeMap<i32, i32>) -> Res
     // Threads have credentials of their own, and this one ends here.
     super::inside::own_thread(|| Ok(fdio::as_user(owner.uids.0, owner.uids.1, || fdio::set_owner(fd, to))?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{TempDir, dump_ours, us};
+    use serde_json::{Value, json};
+    use std::fs::File;
+    use std::os::fd::AsFd;
+
+    /// Paths to all numbers and strings of a JSON value.
+    fn leaves(value: &Value, at: &str, found: &mut Vec<String>) {
+        match value {
+            Value::Object(map) => map.iter().for_each(|(key, value)| leaves(value, &format!("{at}/{key}"), found)),
+            Value::Array(list) => {
+                list.iter().enumerate().for_each(|(n, value)| leaves(value, &format!("{at}/{n}"), found));
+            }
+            Value::Number(_) | Value::String(_) => found.push(at.to_owned()),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn whatever_an_image_says_restore_answers_with_a_result() {
+        let dir = TempDir::new();
+        std::fs::write(dir.path().join("named"), "x").unwrap();
+        let ghost = File::options().read(true).write(true).create_new(true).open(dir.path().join("ghost")).unwrap();
+        std::fs::remove_file(dir.path().join("ghost")).unwrap();
+        rustix::fs::flock(&ghost, rustix::fs::FlockOperation::LockShared).unwrap();
+        let ghost_again = File::open(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&ghost))).unwrap();
+        let memfd = rustix::fs::memfd_create("m", rustix::fs::MemfdFlags::ALLOW_SEALING).unwrap();
+        let named = File::open(dir.path().join("named")).unwrap();
+        let (folder, device) = (File::open(dir.path()).unwrap(), File::open("/dev/zero").unwrap());
+        let files: [&dyn AsFd; 6] = [&named, &ghost, &ghost_again, &memfd, &folder, &device];
+        let mut dumped = dump_ours(&files);
+        drop(ghost);
+        let good = serde_json::to_value(dumped.files.as_ref().unwrap()).unwrap();
+        let mut paths = Vec::new();
+        leaves(&good, "", &mut paths);
+        assert!(paths.len() > 50, "{paths:?}");
+        let (mut refused, mut taken) = (0, 0);
+        for path in &paths {
+            let numbers = [json!(0), json!(-1), json!(u32::MAX), json!(i64::MAX), json!(u64::MAX)];
+            let strings =
+                [json!(""), json!("/"), json!("../../../x"), json!("\\x00"), json!("/proc/self/root/dev/zero")];
+            let number = good.pointer(path).is_some_and(Value::is_number);
+            for bad in if number { numbers } else { strings } {
+                let mut altered = good.clone();
+                *altered.pointer_mut(path).unwrap() = bad;
+                let Ok(files) = serde_json::from_value(altered) else { continue };
+                dumped.files = Ok(files);
+                match dumped.restore_in(us()) {
+                    Ok(_) => taken += 1,
+                    Err(e) => {
+                        assert!(!e.to_string().contains("panicked"), "{path}: {e}");
+                        refused += 1;
+                    }
+                }
+            }
+        }
+        assert!(refused > 40 && taken > 40, "{refused} {taken}");
+        let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["named"]);
+    }
+}

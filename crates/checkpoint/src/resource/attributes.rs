@@ -4,8 +4,9 @@
 
 use crate::error::Result;
 use crate::image::path::ImagePath;
+use nix::unistd::{Gid, Uid};
 use rtc_sys::{CallExt as _, Errno};
-use rustix::fs::{Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{Mode, Timespec, Timestamps, XattrFlags};
 use serde::{Deserialize, Serialize};
 use std::os::fd::BorrowedFd;
 
@@ -65,8 +66,9 @@ impl Attributes {
     /// The errno of the call that failed. A file system that has no extended attributes of a kind is an error, too,
     /// except for SELinux labels, which the target's own policy gives.
     pub fn apply(&self, fd: BorrowedFd<'_>) -> Result<()> {
+        // By nix: rustix refuses the id -1, which an image can have, with a panic.
         let (uid, gid) = (Uid::from_raw(self.uid), Gid::from_raw(self.gid));
-        rustix::fs::fchown(fd, Some(uid), Some(gid)).call("fchown", format_args!("{}, {}", self.uid, self.gid))?;
+        nix::unistd::fchown(fd, Some(uid), Some(gid)).call("fchown", format_args!("{}, {}", self.uid, self.gid))?;
         // After the owner: chown clears set-id bits and capabilities.
         let mode = Mode::from_raw_mode(self.mode & 0o7777);
         rustix::fs::fchmod(fd, mode).call("fchmod", format_args!("{:o}", self.mode))?;

@@ -11,8 +11,9 @@ use crate::error::{Context as _, Result, bad_image};
 use crate::image::blob::Reader;
 use crate::image::path::ImagePath;
 use nix::fcntl::AtFlags;
+use nix::unistd::{Gid, Uid};
 use rtc_sys::CallExt as _;
-use rustix::fs::{FileType, Gid, Mode, OFlags, Uid};
+use rustix::fs::{FileType, Mode, OFlags};
 use std::collections::HashMap;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Component, Path};
@@ -191,7 +192,7 @@ fn set(attributes: &Attributes, of: &OwnedFd) -> Result<()> {
 fn set_by_name(to: &Attributes, dir: &OwnedFd, name: &Path, symlink: bool) -> Result<()> {
     let no_follow = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
     let (uid, gid) = (Uid::from_raw(to.uid), Gid::from_raw(to.gid));
-    rustix::fs::chownat(dir, name, Some(uid), Some(gid), no_follow)
+    nix::unistd::fchownat(dir, name, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW)
         .call("fchownat", format_args!("{}", ImagePath::from(name)))?;
     if !symlink {
         let mode = Mode::from_raw_mode(to.mode & 0o7777);

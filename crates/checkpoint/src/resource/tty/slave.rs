@@ -165,8 +165,8 @@ pub(crate) fn unread(slave: BorrowedFd<'_>, cx: &mut Dump<'_>) -> Result<ImagePa
 
 fn give(slave: BorrowedFd<'_>, uid: u32, gid: u32, mode: u32) -> Result<()> {
     use rtc_sys::CallExt as _;
-    let (owner, group) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
-    rustix::fs::fchown(slave, Some(owner), Some(group)).call("fchown", format_args!("{uid}, {gid}"))?;
+    let (owner, group) = (nix::unistd::Uid::from_raw(uid), nix::unistd::Gid::from_raw(gid));
+    nix::unistd::fchown(slave, Some(owner), Some(group)).call("fchown", format_args!("{uid}, {gid}"))?;
     let mode = rustix::fs::Mode::from_raw_mode(mode & 0o7777);
     Ok(rustix::fs::fchmod(slave, mode).call("fchmod", format_args!("{mode:?}"))?)
 }
