@@ -119,7 +119,7 @@ fn node_made(node: &Node, cx: &Restore<'_>, bind: impl FnOnce() -> Result<()>) -
     let before = rustix::fs::fstat(&directory).call("fstat", parent.display())?;
     remove(directory.as_fd(), name).context(|| format!("{}", node.path))?;
     bind().context(|| format!("bind {}", node.path))?;
-    let (uid, gid) = (Uid::from_raw(node.uid), Gid::from_raw(node.gid));
+    let (uid, gid) = (Uid::from_raw_unchecked(node.uid), Gid::from_raw_unchecked(node.gid));
     rustix::fs::chownat(&directory, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
         .call("fchownat", path.display())?;
     rustix::fs::chmodat(&directory, name, Mode::from_raw_mode(node.mode), AtFlags::empty())
