@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::harness::{Bundle, Kind, differs, finish, plain, until};
+use crate::pty::ConsoleSocket;
 use serde_json::json;
 
 /// Counts in a file of its root file system.
@@ -100,6 +101,30 @@ fn a_restored_container_in_the_foreground() {
         let outcome = finish(restore);
         assert_eq!((outcome.status, outcome.stdout.as_str()), (7, "bye\n"), "{}", outcome.stderr);
         bundle.assert_gone();
+    });
+}
+
+/// podman's containers with -t: the terminal is made anew, and its master sent again.
+#[test]
+fn a_container_with_a_terminal() {
+    with_rtc(|| {
+        let bundle = Bundle::new(&["sh", "-c", "n=0; while read line; do n=$((n+1)); echo $n $line; done"])
+            .with(|config| config["process"]["terminal"] = json!(true));
+        let console = bundle.file("console");
+        let socket = ["--console-socket", console.to_str().unwrap()];
+        let listener = ConsoleSocket::bind(&console);
+        bundle.call("run", &[&["-d"], &socket[..]].concat()).ok();
+        let mut terminal = listener.terminal();
+        terminal.write("one\n");
+        terminal.expect("1 one\r\n");
+        bundle.call("checkpoint", &[]).ok();
+        drop((terminal, listener));
+        fs::remove_file(&console).unwrap();
+        let listener = ConsoleSocket::bind(&console);
+        bundle.call("restore", &[&["--detach"], &socket[..]].concat()).ok();
+        let mut terminal = listener.terminal();
+        terminal.write("two\n");
+        terminal.expect("2 two\r\n");
     });
 }
 

@@ -155,6 +155,19 @@ fn hooks_get_the_state() {
     }
 }
 
+/// The signals that rtc holds back for itself are not held back in hooks.
+#[test]
+fn hooks_have_a_clean_signal_mask() {
+    let bundle = Bundle::new(&["true"]).with(|config| {
+        let check = "grep -q '^SigBlk:.0000000000000000' /proc/self/status";
+        let hook = json!([{ "path": "/usr/bin/busybox", "args": ["sh", "-c", check] }]);
+        config["hooks"] = json!({ "createRuntime": hook, "poststart": hook });
+    });
+    differs(&[(Kind::Crun, "holds back those that it waits for")], || {
+        bundle.call("run", &[]).ok();
+    });
+}
+
 /// A hook that never ends is ended after its timeout.
 #[test]
 fn hooks_have_a_timeout() {

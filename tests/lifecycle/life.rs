@@ -1,8 +1,9 @@
 //! Create, start, state, kill, delete, pause, resume, list, ps.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 
-use crate::harness::{Bundle, Kind, Outcome, differs, until, wait_for_end};
+use crate::harness::{Bundle, Kind, Outcome, differs, finish, until, wait_for_end};
 use serde_json::{Value, json};
 
 const SLEEP: [&str; 2] = ["sleep", "1000"];
@@ -28,6 +29,11 @@ fn a_whole_life() {
         bundle.call("kill", &[]).fails(1, "container not running");
     });
     bundle.call("start", &[]).fails(1, "");
+    differs(&[(Kind::Crun, "says: No such process")], || {
+        Outcome::of(bundle.command("kill", &[]).arg("0")).fails(1, "container not running");
+    });
+    Outcome::of(bundle.command("kill", &["-a"]).arg("0")).ok();
+    differs(&[(Kind::Crun, "this old one crashes")], || drop(bundle.call("ps", &["--format", "json"]).ok()));
     bundle.call("delete", &[]).ok();
     bundle.assert_gone();
 }
@@ -254,6 +260,28 @@ fn processes() {
         assert!(init.starts_with("root "), "{init}");
         let with_options = Outcome::of(bundle.command("ps", &[]).args(["-e", "-x"])).ok();
         assert_eq!(with_options.lines().count(), 3, "{with_options}");
+    });
+}
+
+#[test]
+fn statistics() {
+    differs(&[(Kind::Crun, "has no events"), (Kind::Runc, "this one wants a controller for memory")], || {
+        let bundle = Bundle::new(&SLEEP).running();
+        let line = bundle.call("events", &["--stats"]).ok();
+        assert_eq!(line.lines().count(), 1);
+        let head = format!("{{\"type\":\"stats\",\"id\":\"{}\",\"data\":{{", bundle.id);
+        assert!(line.starts_with(&head), "{line}");
+        let stats: Value = serde_json::from_str(&line).unwrap();
+        assert!(stats.pointer("/data/cpu/usage/total").unwrap().is_u64(), "{line}");
+        // Again and again, until the container's end.
+        let mut events = bundle.spawn("events", &["--interval", "50ms"]);
+        let mut lines = BufReader::new(events.stdout.take().unwrap()).lines();
+        for _ in 0..2 {
+            assert!(lines.next().unwrap().unwrap().starts_with(&head));
+        }
+        Outcome::of(bundle.command("kill", &[]).arg("KILL")).ok();
+        assert_eq!(finish(events).status, 0);
+        bundle.call("events", &["--stats"]).fails(1, "container not running");
     });
 }
 

@@ -155,6 +155,35 @@ fn without_a_log_failures_go_to_stderr() {
     });
 }
 
+/// On stderr without a log, and nothing there with one.
+#[test]
+fn debug_messages() {
+    let bundle = Bundle::new(&["true"]);
+    fs::create_dir(bundle.root()).unwrap();
+    differs(&[(Kind::Crun, "writes its own format"), (Kind::Runc, "list says nothing there")], || {
+        let list = |args: &[&str]| Outcome::of(plain().args(args).arg("--root").arg(bundle.root()).arg("list"));
+        assert!(list(&["--debug"]).stderr.contains("level=debug"));
+        let log = bundle.file("log");
+        let quiet = list(&["--debug", "--log", log.to_str().unwrap(), "--log-format=json"]);
+        assert_eq!((quiet.status, quiet.stderr.as_str()), (0, ""));
+        assert!(fs::read_to_string(log).unwrap().contains("\"level\":\"debug\""));
+    });
+}
+
+/// Links of a drop-in replacement.
+#[test]
+fn rtc_called_runc() {
+    if Kind::under_test() != Kind::Rtc {
+        return;
+    }
+    let bundle = Bundle::new(&["true"]);
+    let link = bundle.file("runc");
+    std::os::unix::fs::symlink(fs::canonicalize(plain().get_program()).unwrap(), &link).unwrap();
+    let call = |args: &[&str]| Outcome::of(std::process::Command::new(&link).args(args)).ok();
+    assert!(call(&["-v"]).starts_with("runc version "));
+    assert!(call(&["create", "-h"]).lines().nth(1).unwrap().contains("runc create"));
+}
+
 #[test]
 fn a_log_that_cannot_be_opened_is_an_error() {
     let bundle = Bundle::new(&["true"]);

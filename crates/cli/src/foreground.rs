@@ -8,10 +8,11 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rtc_sys::process::send_signal;
 use rtc_sys::{CallExt, Result};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, WaitOptions, pidfd_open, pidfd_send_signal, set_child_subreaper, wait};
+use rustix::process::{Pid, PidfdFlags, WaitOptions, pidfd_open, set_child_subreaper, wait};
 
 use crate::terminal::{Interests, Terminal};
 
@@ -121,18 +122,13 @@ impl Foreground {
     /// Hands the signals that have come to the process.
     fn pass_on(&self, pidfd: &OwnedFd, terminal: Option<&Terminal>) -> Result<()> {
         while let Some(info) = self.signals.read_signal().call("read", "signalfd")? {
-            let number = i32::try_from(info.ssi_signo).unwrap_or(0);
-            match (Signal::try_from(number), terminal) {
-                (Ok(Signal::SIGCHLD), _) => {}
-                (Ok(Signal::SIGWINCH), Some(terminal)) => terminal.resize(),
-                (Ok(signal), _) => {
-                    if let Some(signal) = rustix::process::Signal::from_named_raw(signal as i32) {
-                        // ESRCH: it has ended, and the next look finds it.
-                        let _ = pidfd_send_signal(pidfd, signal);
-                    }
-                }
-                // Real-time signals have no meaning that rtc could know of: they end here.
-                (Err(_), _) => {}
+            const SIGCHLD: u32 = Signal::SIGCHLD as u32;
+            const SIGWINCH: u32 = Signal::SIGWINCH as u32;
+            match (info.ssi_signo, terminal) {
+                (SIGCHLD, _) => {}
+                (SIGWINCH, Some(terminal)) => terminal.resize(),
+                // ESRCH: it has ended, and the next look finds it.
+                (number, _) => drop(i32::try_from(number).map(|number| send_signal(pidfd.as_fd(), number))),
             }
         }
         Ok(())

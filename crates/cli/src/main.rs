@@ -86,6 +86,7 @@ fn run(program: &'static str, cli: Cli) -> ExitCode {
     }
     let failure = if matches!(command, Command::Exec(_)) { EXEC_FAILURE } else { FAILURE };
     let deed = command.deed();
+    log::debug!("{program} {}: {deed}", env!("CARGO_PKG_VERSION"));
     match command.run(&Session::new(&cli.global)) {
         Ok(status) => {
             logger::release();

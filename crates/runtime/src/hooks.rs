@@ -68,7 +68,7 @@ fn run_one(hook: &Hook, state: &[u8], environment: Option<&[String]>) -> Result<
         command.env_clear();
         command.envs(environment.iter().map(|entry| entry.split_once('=').unwrap_or((entry, ""))));
     }
-    let child = command.spawn().call("exec", hook.path().display())?;
+    let child = rtc_sys::process::with_default_signals(&mut command).spawn().call("exec", hook.path().display())?;
     let status = wait(child, timeout)?;
     if status.success() {
         return Ok(());

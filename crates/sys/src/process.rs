@@ -1,7 +1,10 @@
 //! Attributes of the calling process that rustix and nix don't reach.
 
 use std::ffi::CStr;
+use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 use crate::{Errno, Error, Result};
 
@@ -87,6 +90,14 @@ pub fn reset_signals() -> Result<()> {
     nix::sys::signal::SigSet::empty()
         .thread_set_mask()
         .map_err(|errno| Error::new("sigprocmask", "SIG_SETMASK, []", errno))
+}
+
+/// Has a program begin with default signal actions and none blocked, whatever this process has set for itself:
+/// [`Command`] by itself hands the mask on.
+pub fn with_default_signals(command: &mut Command) -> &mut Command {
+    let reset = || reset_signals().map_err(|e| io::Error::from_raw_os_error(e.errno() as i32));
+    // SAFETY: between fork and exec only bare system calls are made, and nothing is allocated unless one fails.
+    unsafe { command.pre_exec(reset) }
 }
 
 /// Joins a new session keyring with this name and returns its serial (keyctl(2), `KEYCTL_JOIN_SESSION_KEYRING`).

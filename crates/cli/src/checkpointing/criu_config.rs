@@ -19,7 +19,6 @@ const RUNTIMES: [&str; 2] = ["/etc/criu/runc.conf", "/etc/criu/crun.conf"];
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct CriuConfig {
     pub(crate) tcp_established: bool,
-    pub(crate) tcp_close: bool,
     pub(crate) tcp_skip_in_flight: bool,
     pub(crate) ext_unix_sk: bool,
     pub(crate) shell_job: bool,
@@ -61,7 +60,6 @@ impl CriuConfig {
             let value = value.trim_start_matches([' ', '\t', '=']).trim_matches('"');
             match name.trim_start_matches('-') {
                 "tcp-established" => self.tcp_established = true,
-                "tcp-close" => self.tcp_close = true,
                 "skip-in-flight" => self.tcp_skip_in_flight = true,
                 "ext-unix-sk" => self.ext_unix_sk = true,
                 "shell-job" => self.shell_job = true,

@@ -238,6 +238,9 @@ impl Common {
         if self.lazy_pages {
             bail!("--lazy-pages is not supported: leave it out, all memory is there after a restore");
         }
+        if self.tcp_close {
+            bail!("--tcp-close is not supported: close the connections before, or use --tcp-established");
+        }
         if let Some(other) = self.empty_ns.iter().find(|name| *name != "network") {
             bail!("--empty-ns {other} is not supported: only network is");
         }

@@ -84,9 +84,6 @@ impl Restore {
     }
 
     fn refuse_unsupported(&self) -> Result<()> {
-        if self.image.tcp_close {
-            bail!("--tcp-close is not supported: checkpoint without established connections, or restore them");
-        }
         // Without the module in the kernel a label has no effect, and its absence neither.
         let selinux = Path::new("/sys/fs/selinux/enforce").exists();
         let apparmor = Path::new("/sys/module/apparmor/parameters/enabled").exists();
