@@ -1,9 +1,11 @@
-//! Work done in another network namespace by a thread of its own.
+//! Network namespaces: work done in another one, and the end of one that nobody uses.
 
 use crate::error::{Context as _, Result};
+use crate::netlink::{Connection, Message, field};
 use rtc_sys::CallExt as _;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt as _;
 
 /// Runs `work` in the network namespace `namespace`. A socket made there belongs to that namespace for good.
 ///
@@ -20,4 +22,54 @@ pub fn inside<T: Send>(namespace: BorrowedFd<'_>, work: impl FnOnce() -> Result<
         });
         thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
+}
+
+/// Whether nobody can reach the namespace any more: no process is in it, and no mount that we see holds it.
+/// A descriptor of it that somebody has is not seen.
+///
+/// # Errors
+/// When /proc can't be read.
+pub fn is_deserted(namespace: BorrowedFd<'_>) -> Result<bool> {
+    let stat = rustix::fs::fstat(namespace).call("fstat", "network namespace")?;
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").context(|| "/proc/self/mountinfo")?;
+    let name = format!(" net:[{}] ", stat.st_ino);
+    if mounts.contains(&name) {
+        return Ok(false);
+    }
+    for entry in std::fs::read_dir("/proc").context(|| "/proc")? {
+        // Whatever is no process, and processes that end meanwhile, have no such file.
+        let Ok(meta) = entry.and_then(|entry| std::fs::metadata(entry.path().join("ns/net"))) else { continue };
+        if (meta.dev(), meta.ino()) == (stat.st_dev, stat.st_ino) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Sets all interfaces of the namespace down, except the loopback interface.
+///
+/// # Errors
+/// When the kernel refuses it.
+pub fn set_links_down(namespace: BorrowedFd<'_>) -> Result<()> {
+    const RTM_NEWLINK: u16 = 16;
+    const RTM_GETLINK: u16 = 18;
+    let mut route = Connection::open(libc::NETLINK_ROUTE, Some(namespace))?;
+    let mut request = Message::default();
+    request.begin(RTM_GETLINK, libc::NLM_F_DUMP as u16, route.sequence()).fixed(&[0; 16]);
+    let mut links = Vec::new();
+    route.dump(request.bytes(), &mut |body| {
+        let flags = field::<4>(body, 8).map_or(0, u32::from_ne_bytes);
+        if flags & (libc::IFF_UP | libc::IFF_LOOPBACK) as u32 == libc::IFF_UP as u32 {
+            links.extend(field::<4>(body, 4));
+        }
+    })?;
+    for index in links {
+        // struct ifinfomsg: family and type (4), index, flags, which of them to change
+        let up = (libc::IFF_UP as u32).to_ne_bytes();
+        let fixed = [[0; 4], index, [0; 4], up].concat();
+        let mut message = Message::default();
+        message.begin(RTM_NEWLINK, libc::NLM_F_ACK as u16, route.sequence()).fixed(&fixed);
+        route.apply(message.bytes(), 1).context(|| "set an interface down")?;
+    }
+    Ok(())
 }

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod tcp_inside;
+mod tcp_outside;
 mod unix_names;
 mod unix_queues;
 mod unix_streams;

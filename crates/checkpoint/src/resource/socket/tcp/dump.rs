@@ -112,7 +112,7 @@ pub(in super::super) fn conclude(all: &mut [Entry<'_>], cx: &mut Dump<'_>) -> Re
     if concluding.cx.check_only() || concluding.cx.blocked() > 0 {
         return Ok(());
     }
-    concluding.read(namespace.as_fd())
+    concluding.read(namespace)
 }
 
 fn listed(namespace: BorrowedFd<'_>) -> Result<BTreeMap<u64, Inet>> {
@@ -193,11 +193,13 @@ impl Concluding<'_, '_, '_> {
                 return self.block(n, &why, remedy);
             }
             // What it said last comes by itself, if there is room. A FIN counts as a byte.
-            Other::Gone if on_its_way > 0 && !self.cx.check_only() => {
-                if !socket::poll_until(self.fds[n].as_fd(), PollFlags::RDHUP, LAST_WORDS)? {
-                    let why = format!("{on_its_way} bytes are on their way from {}, which is closed", locked.peer);
-                    return self.block(n, &why, "try again when the program has read some");
-                }
+            Other::Gone
+                if on_its_way > 0
+                    && !self.cx.check_only()
+                    && !socket::poll_until(self.fds[n].as_fd(), PollFlags::RDHUP, LAST_WORDS)? =>
+            {
+                let why = format!("{on_its_way} bytes are on their way from {}, which is closed", locked.peer);
+                return self.block(n, &why, "try again when the program has read some");
             }
             _ => {}
         }
@@ -227,11 +229,11 @@ impl Concluding<'_, '_, '_> {
         Ok(())
     }
 
-    fn read(self, namespace: BorrowedFd<'_>) -> Result<()> {
+    fn read(self, namespace: OwnedFd) -> Result<()> {
         let Self { all, mut pending, cx, .. } = self;
         let outside = |p: &&Pending| p.other == Other::Outside;
         let locked: Vec<Locked> = pending.iter().filter(outside).map(|p| p.locked).collect();
-        let lock = if locked.is_empty() { None } else { Some(Lock::new(Some(namespace), &locked)?) };
+        let lock = if locked.is_empty() { None } else { Some(Lock::new(Some(namespace.as_fd()), &locked)?) };
         let (places, mut readings): (Vec<_>, Vec<_>) =
             pending.drain(..).map(|p| ((p.entry, p.locked, p.other, p.shut_for_reading), p.reading)).unzip();
         read::read(&mut readings)?;
@@ -246,7 +248,7 @@ impl Concluding<'_, '_, '_> {
             }
         }
         if let Some(lock) = lock {
-            cx.hold(Box::new(Outside { sockets: held, _lock: lock, guard: None }));
+            cx.hold(Box::new(Outside { sockets: held, _lock: lock, locked, namespace, guard: None }));
         }
         Ok(())
     }

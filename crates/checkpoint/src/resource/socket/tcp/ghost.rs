@@ -41,6 +41,7 @@ impl Ghost {
         if scene.ghost.ip().to_canonical().is_ipv4() && scene.ghost.is_ipv6() {
             socket::set_int_option(fd, libc::IPPROTO_IP, libc::IP_TRANSPARENT, 1)?;
         }
+        socket::set_int_option(fd, libc::SOL_SOCKET, libc::SO_MARK, crate::netlock::PASS as i32)?;
         // Others may hold a segment back to pace it.
         socket::set_option(fd, libc::IPPROTO_TCP, libc::TCP_CONGESTION, b"reno")?;
         repair::on(fd)?;

@@ -3,9 +3,13 @@
 use super::repair;
 use crate::error::{Context as _, Result};
 use crate::files::Held;
-use crate::netlock::Lock;
+use crate::netlock::{self, Lock, Locked};
+use crate::netns;
 use rtc_sys::guard::Guard;
 use std::os::fd::{AsFd as _, OwnedFd};
+
+/// Seconds for which the other ends hear nothing after the container's end, also if its network namespace lives on.
+const SILENCE: u64 = 120;
 
 /// Connections whose other ends are out of the container.
 pub(super) struct Outside {
@@ -13,6 +17,8 @@ pub(super) struct Outside {
     pub(super) sockets: Vec<(OwnedFd, i32)>,
     /// Nothing reaches them.
     pub(super) _lock: Lock,
+    pub(super) locked: Vec<Locked>,
+    pub(super) namespace: OwnedFd,
     /// Brings them back if we die between switching repair mode on and their end.
     pub(super) guard: Option<Guard>,
 }
@@ -20,6 +26,8 @@ pub(super) struct Outside {
 impl Held for Outside {
     /// In repair mode they end without a word to the other end.
     fn before_kill(&mut self) -> Result<()> {
+        // When this process ends, its own lock does, and what is left of the namespace would answer with a reset.
+        netlock::keep(Some(self.namespace.as_fd()), &self.locked, SILENCE)?;
         let undo = self.sockets.iter().flat_map(|(fd, reuse)| repair::undo(fd.as_fd(), *reuse));
         let guard = Guard::start(&undo.collect::<Vec<_>>())?;
         for (fd, _) in &self.sockets {
@@ -31,14 +39,26 @@ impl Held for Outside {
     }
 }
 
+impl Outside {
+    /// After the container's end.
+    fn end(&mut self, guard: Guard) -> Result<()> {
+        // The guard's copies go first: the last one to close a socket ends it silently.
+        guard.dismiss().context(|| "end the guard of TCP connections")?;
+        self.sockets.clear();
+        // A namespace that ends loses its rules some time before its interfaces.
+        if netns::is_deserted(self.namespace.as_fd())? {
+            netns::set_links_down(self.namespace.as_fd())?;
+        }
+        Ok(())
+    }
+}
+
 impl Drop for Outside {
     fn drop(&mut self) {
-        // The guard's copies go first, then ours, then the lock: the last one to close a socket ends it silently.
         if let Some(guard) = self.guard.take() {
-            if let Err(e) = guard.dismiss().context(|| "end the guard of TCP connections") {
+            if let Err(e) = self.end(guard) {
                 log::warn!("{e}");
             }
         }
-        self.sockets.clear();
     }
 }

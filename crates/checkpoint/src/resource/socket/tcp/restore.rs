@@ -7,7 +7,7 @@ use crate::error::{Context as _, Result, bad_image};
 use crate::files::FileRef;
 use crate::files::restoring::Restore;
 use crate::image::blob::Blob;
-use crate::netlock::{Lock, Locked};
+use crate::netlock::{self, Lock, Locked};
 use crate::resource::socket::address::inet_bytes;
 use crate::resource::socket::base::Base;
 use rtc_sys::{Errno, message, socket};
@@ -64,6 +64,8 @@ pub(in super::super) fn open(all: &[Entry<'_>], cx: &mut Restore<'_>) -> Result<
     let locked: Vec<Locked> = all.iter().filter_map(locked).collect();
     if !locked.is_empty() {
         cx.kept::<Kept>().lock = Some(Lock::new(None, &locked)?);
+        // What a dump in this very namespace has left.
+        netlock::forget(None)?;
     }
     // Listeners come first: they are bound by the rules, connections in repair mode against them.
     for entry in by_inode.values() {

@@ -136,9 +136,9 @@ fn node_made(node: &Node, cx: &Restore<'_>, bind: impl FnOnce() -> Result<()>) -
 fn remove(directory: BorrowedFd<'_>, name: &OsStr) -> Result<()> {
     match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
         Err(rustix::io::Errno::NOENT) => Ok(()),
-        Err(e) => Err(Err::<(), _>(e).call("fstatat", name.display()).expect_err("an error stays one").into()),
+        Err(e) => Err(rtc_sys::Error::from_raw("fstatat", text(name), e.raw_os_error()).into()),
         Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Socket => {
-            Ok(rustix::fs::unlinkat(directory, name, AtFlags::empty()).call("unlinkat", name.display())?)
+            Ok(rustix::fs::unlinkat(directory, name, AtFlags::empty()).call("unlinkat", text(name))?)
         }
         Ok(_) => Err(crate::Error::new(crate::Kind::Incompatible, "exists and is no socket")
             .with_hint("move it away: the restored container binds a socket there")),
@@ -178,13 +178,17 @@ impl Scratch {
     }
 }
 
+fn text(name: &OsStr) -> std::borrow::Cow<'_, str> {
+    name.to_string_lossy()
+}
+
 fn make_directory(at: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd> {
     match rustix::fs::mkdirat(at, name, Mode::RWXU) {
         Ok(()) | Err(rustix::io::Errno::EXIST) => {}
-        error => error.call("mkdirat", name.display())?,
+        error => error.call("mkdirat", text(name))?,
     }
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(rustix::fs::openat(at, name, flags, Mode::empty()).call("openat", name.display())?)
+    Ok(rustix::fs::openat(at, name, flags, Mode::empty()).call("openat", text(name))?)
 }
 
 /// A tmpfs that is mounted nowhere.
