@@ -1,5 +1,7 @@
 //! Whole trees, saved and rebuilt in fresh namespaces, without a container runtime around them.
 
+#![forbid(unsafe_code)]
+
 use rtc_checkpoint::dump::{self, Container};
 use rtc_checkpoint::files::FileOptions;
 use rtc_checkpoint::resource::mount::Given;

@@ -1,5 +1,7 @@
 //! Programs run in a real task, by both executors.
 
+#![forbid(unsafe_code)]
+
 use rtc_checkpoint::procfs::smaps;
 use rtc_checkpoint::program::{Addr, Arg, Program};
 use rtc_checkpoint::tracee::{DUMP_OPTIONS, Mode, Running, Stopped, Zone};
@@ -11,7 +13,8 @@ struct Target(Child);
 
 impl Target {
     fn new(program: &str, args: &[&str]) -> Self {
-        let child = Command::new(program).args(args).stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0).spawn();
+        let child =
+            Command::new(program).args(args).stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0).spawn();
         Self(child.unwrap())
     }
     fn tid(&self) -> i32 {

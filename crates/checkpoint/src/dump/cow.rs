@@ -3,26 +3,13 @@
 //! /proc/PID/pagemap names the page frame behind a page, and a frame mapped more than once is shared.
 //! Such a page is written once; at restore a child that inherits it from its parent keeps sharing it.
 
-use super::memory::{PageRange, Space};
+use super::space::{Alias, PageRange, Space};
 use crate::error::Result;
 use crate::image::pages::Run;
 use crate::proc::Proc;
 use rtc_sys::pagemap;
 use rustix::fs::OFlags;
 use std::collections::HashMap;
-
-/// Pages that are the same frames as those of an address space earlier in the list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Alias {
-    /// The first page's number here.
-    pub(super) page: u64,
-    /// How many pages.
-    pub(super) count: u64,
-    /// The place of the other address space.
-    pub(super) of: usize,
-    /// The first page's number there.
-    pub(super) there: u64,
-}
 
 /// Moves pages that an earlier address space has as well from each space's pages to its aliases.
 pub(super) fn find_shared(spaces: &mut [Space]) -> Result<()> {

@@ -3,7 +3,8 @@
 //! Pages are read from outside while the task is in a plain ptrace stop; no code of ours runs in it.
 //! Contents of shared memory and files are not here but with the files.
 
-use super::cow::{self, Alias};
+use super::cow;
+use super::space::{PageRange, Space};
 use crate::error::{Context, Result};
 use crate::files::Blocker;
 use crate::files::dump::FileDumper;
@@ -22,28 +23,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// How many pages are read and written at once.
 const CHUNK: usize = 256;
-
-/// A run of page numbers of one address space.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct PageRange {
-    pub(super) page: u64,
-    pub(super) count: u64,
-}
-
-/// An address space whose mappings are known.
-pub(super) struct Space {
-    /// A process that has it, as the host counts.
-    pub(super) pid: i32,
-    pub(super) vmas: Vec<Vma>,
-    /// Its private pages.
-    pub(super) pages: Vec<PageRange>,
-    /// Pages that another address space of the tree has as well.
-    pub(super) aliases: Vec<Alias>,
-    /// Whether some of its pages may be shared copy-on-write with another process.
-    pub(super) may_share: bool,
-    /// What is written of it.
-    pub(super) runs: Vec<Run>,
-}
 
 /// Looks at the mappings of a process; what can't be saved goes to the blockers.
 pub(super) fn look(pid: i32, files: &mut FileDumper<'_>, blockers: &mut Vec<Blocker>) -> Result<Space> {
@@ -139,11 +118,6 @@ impl Space {
             }
         }
         Ok(())
-    }
-
-    /// How many bytes its private pages have.
-    pub(super) fn bytes(&self) -> u64 {
-        self.pages.iter().map(|p| p.count * PAGE).sum()
     }
 }
 

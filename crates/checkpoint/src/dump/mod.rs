@@ -6,8 +6,10 @@
 
 mod collect;
 mod cow;
+mod interned;
 mod memory;
 mod process;
+mod space;
 mod terminal;
 mod thread;
 mod users;
@@ -27,9 +29,9 @@ use crate::resource::ipc::{Ipc, IpcEnv};
 use crate::resource::mount::{self, Given};
 use crate::tracee::Zone;
 use collect::StoppedProcess;
+use interned::Interned;
 use rtc_sys::ptrace;
-use std::collections::{BTreeSet, HashMap};
-use std::hash::Hash;
+use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -101,25 +103,6 @@ pub struct Report {
     pub threads: usize,
 }
 
-/// A list in which equal values have one place.
-pub(crate) struct Interned<T> {
-    values: Vec<T>,
-    places: HashMap<T, usize>,
-}
-
-impl<T: Clone + Eq + Hash> Interned<T> {
-    fn new() -> Self {
-        Self { values: Vec::new(), places: HashMap::new() }
-    }
-
-    fn place(&mut self, value: T) -> usize {
-        *self.places.entry(value).or_insert_with_key(|value| {
-            self.values.push(value.clone());
-            self.values.len() - 1
-        })
-    }
-}
-
 /// The state of a dump between its steps.
 struct Dump<'a> {
     options: &'a Options<'a>,
@@ -132,7 +115,7 @@ struct Dump<'a> {
     /// One entry a stopped process: its place in `spaces` and in `tree.tables`.
     places: Vec<Places>,
     outside: Vec<Vec<thread::Outside>>,
-    spaces: Vec<memory::Space>,
+    spaces: Vec<space::Space>,
     tree: Tree,
     /// What lives until the tasks go on or end: locks, guards.
     held: Vec<Box<dyn Held>>,
@@ -465,7 +448,7 @@ fn find_same(known: &[(i32, usize)], pid: i32, resource: rtc_sys::kcmp::Resource
 }
 
 /// An address at which a zone is free in all address spaces.
-fn free_zone(spaces: &[memory::Space]) -> Result<Addr> {
+fn free_zone(spaces: &[space::Space]) -> Result<Addr> {
     let taken = spaces.iter().flat_map(|s| s.vmas.iter().map(|v| (v.start.0, v.end.0)));
     crate::tracee::find_gap(taken).ok_or_else(|| Error::new(Kind::System, "the address space is full"))
 }

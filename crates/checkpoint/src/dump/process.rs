@@ -1,6 +1,6 @@
 //! What a process has besides its threads, files and memory.
 
-use super::Interned;
+use super::interned::Interned;
 use super::thread::{self, Questions};
 use crate::error::{Context, Result};
 use crate::image::tree::{Action, Filter, Live, MmLayout, Signal, Thread};

@@ -1,7 +1,7 @@
 //! What a thread has of its own.
 
+use super::interned::Interned;
 use super::users;
-use super::Interned;
 use crate::error::{Context, Result};
 use crate::image::tree::{Creds, Filter, Scheduling, Seccomp, Signal, Thread};
 use crate::proc::Proc;

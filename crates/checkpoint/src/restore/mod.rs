@@ -5,7 +5,9 @@
 //! else is made by it and its children, which run programs under ptrace until they are the old ones.
 //! The order of everything is the table [`STEPS`]. If rtc dies on the way, all of them die with it.
 
+mod actions;
 mod batch;
+mod builder;
 mod family;
 mod inherit;
 mod memory;
@@ -21,7 +23,7 @@ use crate::files::kind::Files;
 use crate::files::restore::OpenFiles;
 use crate::image::container::ContainerState;
 use crate::image::dir::{self, Part};
-use crate::image::tree::{Live, Tree};
+use crate::image::tree::Tree;
 use crate::image::{blob, check, machine::Machine, pages};
 use crate::program::Addr;
 use crate::resource::mount;
@@ -29,8 +31,11 @@ use crate::tracee::{RESTORE_OPTIONS, Running, Stopped, Zone, find_gap};
 use rtc_sys::ptrace;
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::time::Instant;
+use builder::{Builder, Built};
 use transport::Transport;
+
+pub use builder::Report;
 
 /// An image that has been read and checked: all of it but the contents of memory and files.
 pub struct Checkpoint {
@@ -51,44 +56,6 @@ pub struct Authority {
     pub no_new_privs: bool,
     /// Whether every thread must have a seccomp filter.
     pub seccomp: bool,
-}
-
-/// What a restore did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Report {
-    /// From the held process's stop until all ran.
-    pub restore: Duration,
-    /// Making processes and their memory.
-    pub forking: Duration,
-    /// Pages written.
-    pub pages_restored: u64,
-}
-
-/// A process that has been made.
-struct Built {
-    leader: Stopped,
-    /// All others.
-    threads: Vec<Stopped>,
-}
-
-/// The state of a restore between its steps.
-struct Builder<'a> {
-    tree: &'a Tree,
-    files: &'a Files,
-    container: &'a ContainerState,
-    pages: &'a pages::Reader,
-    env: RestoreEnv<'a>,
-    zone: Zone,
-    transport: &'a Transport,
-    open_files: OpenFiles,
-    /// By place in the tree.
-    built: Vec<Option<Built>>,
-    /// The address space that each process got by fork.
-    has_memory_of: Vec<Option<usize>>,
-    zombies: Vec<(Stopped, i32)>,
-    /// The container's ids of processes and threads, with the host's.
-    pids: BTreeMap<i32, i32>,
-    report: Report,
 }
 
 type Step = fn(&mut Builder<'_>) -> Result<()>;
@@ -274,23 +241,4 @@ fn kill(held: i32) {
     // It may be dead already; the caller removes the container in any case.
     let _ = ptrace::tgkill(held, held, libc::SIGKILL);
     ptrace::reap_all_before(held);
-}
-
-impl<'a> Builder<'a> {
-    /// The leader of a process that has been made, and the zone.
-    fn leader(&mut self, process: usize) -> (&mut Stopped, Zone) {
-        (&mut self.built[process].as_mut().expect("a process is made before it is used").leader, self.zone)
-    }
-
-    /// A thread of a process by its place in the image, and the zone.
-    fn thread(&mut self, process: usize, thread: usize) -> (&mut Stopped, Zone) {
-        let zone = self.zone;
-        let built = self.built[process].as_mut().expect("a process is made before it is used");
-        (if thread == 0 { &mut built.leader } else { &mut built.threads[thread - 1] }, zone)
-    }
-
-    /// The living processes with their places.
-    fn living(&self) -> impl Iterator<Item = (usize, &'a Live)> + use<'a> {
-        self.tree.processes.iter().enumerate().filter_map(|(i, p)| Some((i, p.live.as_deref()?)))
-    }
 }

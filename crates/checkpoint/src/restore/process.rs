@@ -1,37 +1,15 @@
 //! What a process gets when its memory, files and threads are there.
 
-use super::Builder;
+use super::actions::actions;
+use super::builder::Builder;
 use super::thread;
 use crate::error::{Context, Result};
-use crate::image::tree::{Action, Live, Process, State};
+use crate::image::tree::{Live, Process, State};
 use crate::program::Program;
 use crate::resource::timer;
 use crate::tracee::Mode;
 use log::warn;
 use rtc_sys::CallExt;
-
-const SIGNALS: i32 = 64;
-const SIGACTION: usize = 32;
-
-/// Adds calls that set every signal's handler to the default. Pending signals that are ignored by default are dropped.
-pub(super) fn default_actions(program: &mut Program) {
-    let default = program.data(&[0; SIGACTION]);
-    for signal in (1..=SIGNALS).filter(|s| !matches!(*s, libc::SIGKILL | libc::SIGSTOP)) {
-        program.call(libc::SYS_rt_sigaction, [signal.into(), default.into(), 0u64.into(), 8u64.into()]);
-    }
-}
-
-fn actions(actions: &[Action]) -> Program {
-    let mut program = Program::new();
-    // Helpers and zombies have ended by now, and their SIGCHLD must not be seen.
-    default_actions(&mut program);
-    for action in actions {
-        let words = [action.handler, action.flags, action.restorer, action.mask].map(u64::to_ne_bytes);
-        let at = program.data(&words.concat());
-        program.call(libc::SYS_rt_sigaction, [action.signal.into(), at.into(), 0u64.into(), 8u64.into()]);
-    }
-    program
-}
 
 impl Builder<'_> {
     /// Threads of every process.

@@ -7,7 +7,7 @@ use super::family::{self, Making};
 use super::inherit::{self, Plan};
 use super::memory::{self, FileNumbers};
 use super::transport::Transport;
-use super::{Builder, Built};
+use super::builder::{Builder, Built};
 use crate::error::{Context, Error, Kind, Result};
 use crate::files::FileId;
 use crate::image::tree::{Live, Mm, MmLayout, State};
@@ -310,7 +310,7 @@ pub(super) fn strip(task: &mut Stopped, zone: Zone, rseq: &ptrace::Rseq) -> Resu
     let end = base + Zone::SIZE;
     program.call(libc::SYS_munmap, [0u64.into(), base.into()]);
     program.call(libc::SYS_munmap, [end.into(), (USER_END - end).into()]);
-    super::process::default_actions(&mut program);
+    super::actions::default_actions(&mut program);
     task.run(Mode::Interp, zone, &program).context(|| "empty the first process").map(drop)
 }
 

@@ -1,25 +1,15 @@
 //! The two executors: one system call at a time by ptrace (`Step`), or the whole program at once by the injected
 //! interpreter (`Interp`). Both give the same results; `Step` needs no code of ours in the target.
 
-use super::{Stopped, ZONE_DATA, Zone, died};
+use super::mode::Mode;
+use super::zone::{ZONE_DATA, Zone};
+use super::{Stopped, died};
 use crate::error::{Error, Kind, Result};
 use crate::program::{Addr, Arg, Call, CallRef, DataRef, Program};
 use rtc_sys::ptrace::{self, Wait};
 use rtc_sys::regs::Regs;
 use rtc_sys::{Errno, interp};
 use std::fmt::Write as _;
-
-/// How a program is run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// One ptrace'd system call at a time, with the `syscall` instruction at this address.
-    Step {
-        /// Where the instruction stands in the target.
-        syscall_insn: Addr,
-    },
-    /// The interpreter that is mapped in the zone.
-    Interp,
-}
 
 /// What a program's calls returned, and its data afterwards.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -7,9 +7,11 @@
 //! Needs kernel 5.13 (`PTRACE_GET_RSEQ_CONFIGURATION`).
 
 mod execute;
+mod mode;
 mod zone;
 
-pub use execute::{Mode, Results};
+pub use execute::Results;
+pub use mode::Mode;
 pub use zone::{ZONE_DATA, Zone, find_gap};
 
 use crate::error::{Context, Error, Kind, Result};

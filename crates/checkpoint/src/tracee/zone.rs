@@ -1,6 +1,7 @@
 //! The zone: a page of code and some pages of data of ours in the target's address space.
 
-use super::{Mode, Stopped};
+use super::Stopped;
+use super::mode::Mode;
 use crate::error::{Context, Result};
 use crate::program::{Addr, Arg, Program};
 use rtc_sys::{interp, regs};

@@ -13,6 +13,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("rtc-tests", &[]),
     ("rtc-zoo", &["rtc-tests"]),
     ("rtc-vm", &["rtc-vm-agent"]),
+    ("rtc-bench", &[]),
     ("rtc-vm-agent", &[]),
     ("xtask", &["rtc-tests"]),
 ];
