@@ -1,6 +1,7 @@
 //! Whole trees, saved and rebuilt in fresh namespaces, without a container runtime around them.
 
 #![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use rtc_checkpoint::dump::{self, Container};
 use rtc_checkpoint::files::FileOptions;

@@ -1,6 +1,7 @@
 //! Programs run in a real task, by both executors.
 
 #![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use rtc_checkpoint::procfs::smaps;
 use rtc_checkpoint::program::{Addr, Arg, Program};

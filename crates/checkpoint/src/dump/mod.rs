@@ -432,7 +432,8 @@ fn describe(
     debug_assert_eq!(mms.len(), places.mm);
     let layout = process::layout(pid, answers.brk)?;
     mms.push(Mm { layout, auxv, exe: places.exe, ..Mm::default() });
-    let files = process::ProcessFiles { mm: places.mm, table: places.table, fs: places.fs, cwd: places.cwd, root: places.root };
+    let files =
+        process::ProcessFiles { mm: places.mm, table: places.table, fs: places.fs, cwd: places.cwd, root: places.root };
     described.live = Some(Box::new(process::live(pid, answers, seen, files)?));
     Ok(described)
 }

@@ -78,7 +78,7 @@ pub(super) fn look(pid: i32, task: &mut Stopped, shared_pending: &[ptrace::SigIn
     let undisturbed = pending.iter().chain(shared_pending).all(|s| blocked(s.signal()));
     if undisturbed && is_interrupted(&regs) {
         // Its program must not learn that it was looked at, neither here nor after a restore.
-        regs.restart_syscall();
+        regs.restart_unless_handled();
         task.set_final(regs, sigmask);
     }
     Ok(Outside {

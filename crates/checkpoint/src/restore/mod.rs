@@ -28,11 +28,11 @@ use crate::image::{blob, check, machine::Machine, pages};
 use crate::program::Addr;
 use crate::resource::mount;
 use crate::tracee::{RESTORE_OPTIONS, Running, Stopped, Zone, find_gap};
+use builder::{Builder, Built};
 use rtc_sys::ptrace;
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
-use builder::{Builder, Built};
 use transport::Transport;
 
 pub use builder::Report;

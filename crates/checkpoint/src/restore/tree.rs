@@ -3,11 +3,11 @@
 //! A task is always in a ptrace stop, from its first instruction to the last step. Memory is in place before children
 //! are made, because they inherit it.
 
+use super::builder::{Builder, Built};
 use super::family::{self, Making};
 use super::inherit::{self, Plan};
 use super::memory::{self, FileNumbers};
 use super::transport::Transport;
-use super::builder::{Builder, Built};
 use crate::error::{Context, Error, Kind, Result};
 use crate::files::FileId;
 use crate::image::tree::{Live, Mm, MmLayout, State};

@@ -148,7 +148,15 @@ impl Running {
 
 impl Stopped {
     fn new(tid: i32, group_stop: i32) -> Self {
-        Self { tid, group_stop, deferred: Vec::new(), saved: None, blocked: false, born: Vec::new(), not_send: PhantomData }
+        Self {
+            tid,
+            group_stop,
+            deferred: Vec::new(),
+            saved: None,
+            blocked: false,
+            born: Vec::new(),
+            not_send: PhantomData,
+        }
     }
 
     /// The task's tid as the tracer counts.

@@ -135,6 +135,13 @@ impl Regs {
         self.0[ORIG_RAX] = nr as u64;
     }
 
+    /// Lets the kernel make the interrupted system call again, unless a signal's handler runs before that.
+    pub fn restart_unless_handled(&mut self) {
+        /// The kernel's ERESTARTNOHAND (include/linux/errno.h).
+        const NO_HANDLER: i64 = 514;
+        self.0[RAX] = -NO_HANDLER as u64;
+    }
+
     /// Lets the interrupted system call return -EINTR.
     pub fn interrupt_syscall(&mut self) {
         self.0[RAX] = -(Errno::EINTR as i64) as u64;
