@@ -9,6 +9,7 @@ mod bad_images;
 mod checkpoint;
 mod failures;
 mod harness;
+mod killed;
 mod life;
 mod output;
 mod processes;

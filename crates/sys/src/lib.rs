@@ -34,5 +34,6 @@ pub mod seccomp;
 pub mod shm;
 pub mod socket;
 pub mod tty;
+pub mod worker;
 
 pub use error::{CallExt, Errno, Error, Result};

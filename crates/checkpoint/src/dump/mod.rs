@@ -62,6 +62,10 @@ pub trait Container {
     /// # Errors
     /// When its cgroup can't be written.
     fn kill(&mut self) -> Result<()>;
+    /// Whether the one who asked for the dump wants it no longer. Asked before every step up to the commit.
+    fn is_abandoned(&self) -> bool {
+        false
+    }
 }
 
 /// What to dump, and how.
@@ -210,6 +214,7 @@ impl Dump<'_> {
         let mut files = FileDumper::new(env)?;
         let steps = if self.options.check_only { &STEPS[..LOOKING] } else { &STEPS[..] };
         for (i, (name, step)) in steps.iter().enumerate() {
+            self.go_on()?;
             step(self, &mut files, &mut blockers).context(|| *name)?;
             if i + 1 == LOOKING {
                 self.dump_ipc(None, &mut blockers)?;
@@ -232,8 +237,17 @@ impl Dump<'_> {
         self.image.write_json(Part::Files, &files)?;
         self.image.write_json(Part::Tree, &self.tree)?;
         let created = self.tree.clocks.realtime / 1_000_000_000;
+        self.go_on()?;
         self.image.commit(self.options.id, created).context(|| "commit the checkpoint")?;
         Ok(blockers)
+    }
+
+    /// Refuses to go on when nobody wants the dump any more.
+    fn go_on(&self) -> Result<()> {
+        if !self.container.is_abandoned() {
+            return Ok(());
+        }
+        Err(Error::new(Kind::System, "interrupted; the container is as it was"))
     }
 
     /// System V objects and message queues; without `blobs` only what can't be saved.

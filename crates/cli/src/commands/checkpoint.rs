@@ -12,6 +12,7 @@ use rtc_checkpoint::dump;
 use rtc_checkpoint::files::{Blocker, External, FileOptions};
 use rtc_checkpoint::resource::mount::Given;
 use rtc_runtime::{Container, Status};
+use rtc_sys::worker::{Side, Worker};
 
 use crate::checkpointing::{CriuConfig, Directories};
 use crate::criu_files;
@@ -118,6 +119,16 @@ impl Checkpoint {
     /// The container isn't running, or something in it can't be saved: then it runs on as before.
     pub(crate) fn run(self, session: &Session) -> Result<u8> {
         self.refuse_unsupported()?;
+        match rtc_sys::worker::split()? {
+            Side::Worker(worker) => self.work(session, &worker),
+            // It has said why.
+            Side::Caller(status @ 0..128) => Ok(status as u8),
+            Side::Caller(status) => bail!("the process that saves the container was killed by signal {}", status - 128),
+        }
+    }
+
+    /// All the rest, where signals to the caller don't reach it.
+    fn work(self, session: &Session, worker: &Worker) -> Result<u8> {
         let container = session.container(&self.id)?;
         match container.status()? {
             Status::Running | Status::Paused => {}
@@ -130,7 +141,7 @@ impl Checkpoint {
             directories.check_parent(parent)?;
         }
         if self.check {
-            return self.list_blockers(&container, &config);
+            return self.list_blockers(&container, worker, &config);
         }
         directories.make()?;
         logger::copy_to(directories.log(config.log_file.as_deref().unwrap_or(Path::new("dump.log")))?);
@@ -138,7 +149,7 @@ impl Checkpoint {
         // Before the container ends: without this file podman and CRI-O don't take the directory for an image.
         let mark = criu_files::Mark::set(&directories.image)?;
         let stdio = container.stdio()?.clone();
-        let report = match self.dump(&container, &config, directories.open_image()?)? {
+        let report = match self.dump(&container, worker, &config, directories.open_image()?)? {
             Ok(report) => report,
             Err(blockers) => bail!("it can't be saved: {}", lines(&blockers).join("; ")),
         };
@@ -148,6 +159,8 @@ impl Checkpoint {
         warn(criu_files::describe_stdio(&directories.image, &stdio));
         warn(criu_files::write_dump_stats(&directories.work, &report));
         if !self.leaves_running(&config) {
+            // Hooks are children, and not to be protected.
+            worker.allow_signals()?;
             container.delete(true)?;
         }
         Ok(0)
@@ -166,15 +179,15 @@ impl Checkpoint {
     }
 
     /// `--check`: a line on stdout for each thing that stands in the way, and status 1 if there is any.
-    fn list_blockers(&self, container: &Container, config: &CriuConfig) -> Result<u8> {
+    fn list_blockers(&self, container: &Container, worker: &Worker, config: &CriuConfig) -> Result<u8> {
         let scratch = Scratch::new()?;
-        let Err(blockers) = self.dump(container, config, scratch.open()?)? else { return Ok(0) };
+        let Err(blockers) = self.dump(container, worker, config, scratch.open()?)? else { return Ok(0) };
         let text: String = lines(&blockers).into_iter().map(|line| line + "\n").collect();
         io::stdout().write_all(text.as_bytes()).context("write to stdout")?;
         Ok(1)
     }
 
-    fn dump(&self, container: &Container, config: &CriuConfig, image: OwnedFd) -> Result<Dumped> {
+    fn dump(&self, container: &Container, worker: &Worker, config: &CriuConfig, image: OwnedFd) -> Result<Dumped> {
         let externals: Vec<External> = (0..)
             .zip(container.stdio()?)
             .map(|(n, end)| External { name: format!("stdio:{n}"), link: end.link.clone(), dev: end.dev, ino: end.ino })
@@ -196,7 +209,7 @@ impl Checkpoint {
             leave_running: self.leaves_running(config),
             check_only: self.check,
         };
-        Ok(dump::dump(&options, &mut Subject(container))?)
+        Ok(dump::dump(&options, &mut Subject { container, worker })?)
     }
 }
 
@@ -265,11 +278,14 @@ pub(crate) fn warn(written: Result<()>) {
 }
 
 /// The container as the engine acts on it.
-struct Subject<'a>(&'a Container);
+struct Subject<'a> {
+    container: &'a Container,
+    worker: &'a Worker,
+}
 
 impl dump::Container for Subject<'_> {
     fn is_paused(&self) -> rtc_checkpoint::Result<bool> {
-        self.0.status().map(|status| status == Status::Paused).map_err(wrap)
+        self.container.status().map(|status| status == Status::Paused).map_err(wrap)
     }
 
     fn processes(&self) -> rtc_checkpoint::Result<Vec<i32>> {
@@ -277,15 +293,19 @@ impl dump::Container for Subject<'_> {
     }
 
     fn pause(&mut self) -> rtc_checkpoint::Result<()> {
-        self.0.pause().map_err(wrap)
+        self.container.pause().map_err(wrap)
     }
 
     fn resume(&mut self) -> rtc_checkpoint::Result<()> {
-        self.0.resume().map_err(wrap)
+        self.container.resume().map_err(wrap)
     }
 
     fn kill(&mut self) -> rtc_checkpoint::Result<()> {
-        self.0.kill(libc::SIGKILL, true).map_err(wrap)
+        self.container.kill(libc::SIGKILL, true).map_err(wrap)
+    }
+
+    fn is_abandoned(&self) -> bool {
+        self.worker.is_abandoned()
     }
 }
 
