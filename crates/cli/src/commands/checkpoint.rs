@@ -289,7 +289,7 @@ impl dump::Container for Subject<'_> {
     }
 
     fn processes(&self) -> rtc_checkpoint::Result<Vec<i32>> {
-        self.0.processes().map_err(wrap)
+        self.container.processes().map_err(wrap)
     }
 
     fn pause(&mut self) -> rtc_checkpoint::Result<()> {
