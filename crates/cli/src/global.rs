@@ -26,7 +26,7 @@ pub(crate) struct Global {
     /// Who makes the cgroups
     #[arg(long, value_name = "MANAGER", value_enum)]
     pub(crate) cgroup_manager: Option<Manager>,
-    /// Ignore failures to use cgroups that a user without privilege can't avoid
+    /// Accepted and without effect: rtc runs as root
     #[arg(long, value_name = "true|false|auto", value_enum, default_value_t)]
     pub(crate) rootless: Rootless,
     /// Accepted and without effect: rtc needs no criu
