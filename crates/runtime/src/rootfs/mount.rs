@@ -138,7 +138,8 @@ impl<'a> Mounter<'a> {
             _ => {}
         }
         let mount = tree::new_filesystem(kind, source, data.iter().map(String::as_str), attrs)?;
-        if options.copy_up {
+        // A directory made for the mount has nothing to copy, and its mode is not what anyone asked for.
+        if options.copy_up && !place.made {
             copyup::copy(place.fd.as_fd(), mount.as_fd()).context(|| "tmpcopyup")?;
         }
         tree::attach(&mount, &place.fd)?;
