@@ -15,6 +15,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("rtc-vm", &["rtc-vm-agent"]),
     ("rtc-bench", &[]),
     ("rtc-vm-agent", &[]),
+    ("rtc-bench", &[]),
     ("xtask", &["rtc-tests"]),
 ];
 
