@@ -94,6 +94,18 @@ impl Checkpoint {
     pub fn open(dir: OwnedFd) -> Result<Self> {
         let image = dir::Reader::open(dir)?;
         image.manifest.machine.check(&Machine::here()?)?;
+        Self::read(image)
+    }
+
+    /// As [`Checkpoint::open`], but for looking at an image of any machine.
+    ///
+    /// # Errors
+    /// When it is truncated, altered or of another version.
+    pub fn parse(dir: OwnedFd) -> Result<Self> {
+        Self::read(dir::Reader::open(dir)?)
+    }
+
+    fn read(image: dir::Reader) -> Result<Self> {
         let tree: Tree = image.json(Part::Tree)?;
         let files: Files = image.json(Part::Files)?;
         let container: ContainerState = image.json(Part::Container)?;
