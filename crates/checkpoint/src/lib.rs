@@ -9,6 +9,7 @@ pub mod dump;
 pub mod error;
 pub mod files;
 pub mod image;
+pub mod links;
 pub mod netlink;
 pub mod netlock;
 pub mod netns;

@@ -140,7 +140,7 @@ fn write(pipe: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// As [`write`], for bytes that a packet follows: the kernel appends even packets to the bytes written before, if they
+/// As [`write()`], for bytes that a packet follows: the kernel appends even packets to the bytes written before, if they
 /// fit into one page, but never to buffers that came by tee(2).
 fn write_apart(pipe: BorrowedFd<'_>, bytes: &[u8]) -> Result<()> {
     let (copy_out, copy_in) = own_pipe(PAGE)?;

@@ -2,13 +2,12 @@
 
 use rtc_checkpoint::files::dump::FileDumper;
 use rtc_checkpoint::files::inside::{inside, own_thread};
-use rtc_checkpoint::files::kind::{FileKind, Files};
+use rtc_checkpoint::files::kind::Files;
 use rtc_checkpoint::files::restore::OpenFiles;
 use rtc_checkpoint::files::{Descriptor, DumpEnv, External, FileOptions, Held, RestoreEnv};
 use rtc_checkpoint::image::blob::{Reader, Writer};
 use rtc_checkpoint::netlink::{Connection, Message};
 use rtc_checkpoint::program::Program;
-use rtc_checkpoint::resource::socket::Socket;
 use rustix::mount::{MountFlags, MountPropagationFlags};
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -177,15 +176,6 @@ pub(crate) struct Image {
 }
 
 impl Image {
-    /// The socket that was the `n`th given.
-    pub(crate) fn socket(&self, n: usize) -> &Socket {
-        let id = self.table.iter().find(|d| d.fd.0 == FIRST + n as i32).expect("the world has it").file;
-        match &self.files.files[id.index()].file {
-            FileKind::Socket(socket) => socket,
-            other => panic!("{other:?}"),
-        }
-    }
-
     /// Makes all files anew in fresh namespaces.
     pub(crate) fn restore(&self) -> Restored {
         self.restore_in(World::new(Vec::new))

@@ -1,7 +1,7 @@
 //! The words between parent and child while a process is being made: one message each, over a socket pair that keeps
 //! message boundaries.
 //!
-//! The child asks, the parent answers [`Word::Go`]. When the child's end closes without an error before, the child has
+//! The child asks, the parent answers `Word::Go`. When the child's end closes without an error before, the child has
 //! executed its program (the socket is close-on-exec) or waits for `start`.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -36,7 +36,10 @@ impl Base {
     pub(super) fn give_owner(&self, fd: BorrowedFd<'_>) -> Result<()> {
         let stat = rustix::fs::fstat(fd).call("fstat", "socket")?;
         if (stat.st_uid, stat.st_gid) != (self.owner.uid, self.owner.gid) {
-            let (uid, gid) = (rustix::fs::Uid::from_raw_unchecked(self.owner.uid), rustix::fs::Gid::from_raw_unchecked(self.owner.gid));
+            let (uid, gid) = (
+                rustix::fs::Uid::from_raw_unchecked(self.owner.uid),
+                rustix::fs::Gid::from_raw_unchecked(self.owner.gid),
+            );
             rustix::fs::fchown(fd, Some(uid), Some(gid)).call("fchown", "socket")?;
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! Resource limits of config.json and `update`, as cgroup2 files.
 //!
-//! Two halves: `plan` turns `linux.resources` into a list of writes without looking at the machine; [`Cgroup::apply`]
+//! Two halves: `plan` turns `linux.resources` into a list of writes without looking at the machine; [`Cgroup::apply`](crate::cgroup::Cgroup::apply)
 //! checks that every file is there, then writes. So nothing is touched when a controller is missing.
 
 mod block;

@@ -3,6 +3,7 @@
 use super::repair;
 use crate::error::{Context as _, Result};
 use crate::files::Held;
+use crate::links;
 use crate::netlock::{self, Lock, Locked};
 use crate::netns;
 use rtc_sys::guard::Guard;
@@ -47,7 +48,7 @@ impl Outside {
         self.sockets.clear();
         // A namespace that ends loses its rules some time before its interfaces.
         if netns::is_deserted(self.namespace.as_fd())? {
-            netns::set_links_down(self.namespace.as_fd())?;
+            links::set_down(self.namespace.as_fd())?;
         }
         Ok(())
     }

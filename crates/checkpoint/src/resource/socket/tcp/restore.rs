@@ -1,4 +1,4 @@
-//! Makes TCP sockets anew. Connections stay in repair mode until [`super::finish`].
+//! Makes TCP sockets anew. Connections stay in repair mode until the module `finish` ends it.
 
 use super::ghost::{Ghost, Scene};
 use super::repair::{self, Agreed, Queue};
