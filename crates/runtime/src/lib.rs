@@ -9,7 +9,7 @@
 //!
 //! Left out: checkpoint and restore (crate `rtc-checkpoint`), the command line, exit codes of the command.
 //!
-//! Kernel: 5.12 and newer (`mount_setattr`; `close_range`, `clone3` with `CLONE_INTO_CGROUP`); see docs/kernel-features.md for the rest.
+//! Kernel: 5.12 and newer (`mount_setattr`); see docs/kernel-features.md for the rest.
 #![forbid(unsafe_code)]
 
 mod bundle;
