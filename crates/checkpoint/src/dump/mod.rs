@@ -1,6 +1,6 @@
 //! Saves a process tree.
 //!
-//! The order of everything is the table [`STEPS`]. Up to the step "ask" nothing is changed in any task; from there to
+//! The order of everything is the table `STEPS`. Up to the step "ask" nothing is changed in any task; from there to
 //! its end the tasks run short programs of ours, and before and after it they are in plain ptrace stops, so that the
 //! death of rtc lets the container run on. Every failure before "commit" puts everything back.
 

@@ -1,6 +1,6 @@
 //! File watches (inotify(7)): numbers, masks, and what is watched, which the kernel shows only as an inode.
 //!
-//! [`super::inode_search`] finds the path. At restore the watches are added when all files are open, so that opening
+//! `inode_search` finds the path. At restore the watches are added when all files are open, so that opening
 //! them is not seen; the next watch of the program gets the number behind the highest.
 //!
 //! Events that nobody has read yet can be read once only, and are left where they are: a container that runs on gets

@@ -3,7 +3,7 @@
 //! The caller gives one held process that stands where the container's first process belongs: in all its namespaces,
 //! its cgroup and its root file system, with all privileges. Its memory and descriptors are thrown away; everything
 //! else is made by it and its children, which run programs under ptrace until they are the old ones.
-//! The order of everything is the table [`STEPS`]. If rtc dies on the way, all of them die with it.
+//! The order of everything is the table `STEPS`. If rtc dies on the way, all of them die with it.
 
 mod actions;
 mod batch;

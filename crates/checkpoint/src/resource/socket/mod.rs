@@ -3,7 +3,7 @@
 //! Each is looked at by a descriptor of the same description; what that does not tell comes from sock_diag.
 //! All sockets of an image are made together, because connections need both their ends.
 //!
-//! Left out: the error queue (`MSG_ERRQUEUE`), and options that can't be read back (see [`option_table`]).
+//! Left out: the error queue (`MSG_ERRQUEUE`), and options that can't be read back (see `option_table`).
 
 mod address;
 pub mod base;
