@@ -239,8 +239,15 @@ impl Container {
             }
         }
         if let Some(cgroup) = self.cgroup()? {
-            cgroup.kill()?;
-            cgroup.remove(VANISH)?;
+            if self.record.cgroup_made {
+                cgroup.kill()?;
+                cgroup.remove(VANISH)?;
+            } else {
+                // Made by the call that was killed, if it is empty; else another's, and it stays.
+                let path = cgroup.path();
+                let _ =
+                    std::fs::remove_dir(Hierarchy::find()?.mountpoint().join(path.strip_prefix("/").unwrap_or(path)));
+            }
         }
         let spec = self.spec();
         self.store.remove()?;
@@ -263,7 +270,9 @@ impl Container {
     /// Kills every process and waits for init's end.
     fn kill_for_delete(&self) -> Result<()> {
         let init = self.open_init()?;
-        if let Some(cgroup) = self.cgroup()? {
+        if self.record.cgroup_made
+            && let Some(cgroup) = self.cgroup()?
+        {
             cgroup.kill()?;
         }
         if let Some(init) = init {

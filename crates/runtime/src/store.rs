@@ -41,6 +41,9 @@ pub(crate) struct Record {
     pub(crate) annotations: HashMap<String, String>,
     /// Where its cgroup is; written before the cgroup is made.
     pub(crate) cgroup: Option<Placement>,
+    /// Whether that cgroup was made by us; until then nothing in it may be killed.
+    #[serde(default)]
+    pub(crate) cgroup_made: bool,
     /// Whether init is the first of a pid namespace, whose end ends all others.
     pub(crate) own_pid_namespace: bool,
     /// The id by which later processes join the session keyring; `None` with `--no-new-keyring`.
@@ -79,6 +82,7 @@ impl Record {
             owner: rustix::process::getuid().as_raw(),
             annotations: bundle.spec.annotations().clone().unwrap_or_default(),
             cgroup,
+            cgroup_made: false,
             own_pid_namespace,
             keyring: None,
             init: None,

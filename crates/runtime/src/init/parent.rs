@@ -99,9 +99,12 @@ impl Making {
         record.keyring = (!options.no_new_keyring).then(|| options.id.clone());
         let mut making = Self { store, _lock: lock, record, cgroup: None, init: None, pid: 0, done: false };
         making.store.write_config(&bundle.config)?;
-        // The record names the cgroup only once it is known to be ours: `delete` kills what is in it.
-        if let Some(placement) = &making.record.cgroup {
-            making.cgroup = Some(Hierarchy::find()?.create(placement)?);
+        if let Some(placement) = making.record.cgroup.clone() {
+            // Named before it is made, or a call that is killed in between would leave it for ever; known to be ours
+            // only afterwards, because `delete` kills what is in it.
+            making.store.write(&making.record)?;
+            making.cgroup = Some(Hierarchy::find()?.create(&placement)?);
+            making.record.cgroup_made = true;
         }
         making.store.write(&making.record)?;
         Ok(making)
