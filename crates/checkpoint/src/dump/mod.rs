@@ -8,6 +8,7 @@ mod collect;
 mod cow;
 mod interned;
 mod memory;
+mod namespaces;
 mod process;
 mod space;
 mod terminal;
@@ -266,10 +267,16 @@ impl Dump<'_> {
 
     fn look_at_threads(&mut self, _: &mut FileDumper<'_>, blockers: &mut Vec<Blocker>) -> Result<()> {
         self.tree.clocks = clocks();
+        let own = namespaces::of(self.options.init);
         for process in &mut self.stopped {
             let pid = process.pid;
             let mut outside = Vec::with_capacity(process.threads.len());
-            let shared = if process.threads.is_empty() { Vec::new() } else { ptrace::peek_pending(pid, true)? };
+            let shared = if process.threads.is_empty() {
+                Vec::new()
+            } else {
+                namespaces::check(pid, &own, blockers)?;
+                ptrace::peek_pending(pid, true)?
+            };
             for task in &mut process.threads {
                 outside.push(thread::look(pid, task, &shared).context(|| format!("task {}", task.tid()))?);
                 self.report.threads += 1;
