@@ -30,6 +30,7 @@ const ZOO: &str = env!("CARGO_BIN_EXE_rtc-zoo");
 
 zoo! {
     lives {
+        device_zero, shared_working_directory, terminal_session, wait_epoll, wait_signal, zombies,
         sse_registers, avx_registers, x87_and_mxcsr, running, eventfd, epoll, epoll_nested, epoll_duplicates,
         signalfd, inotify, pidfd, offsets, append, shared_description, descriptor_numbers, deleted_file,
         deleted_large_file, deleted_shared, linked_elsewhere, replaced_file, folders, path_only, devices, proc_files,
@@ -48,16 +49,11 @@ zoo! {
         wait_ppoll_with_mask, wait_select, wait_futex_with_timeout, wait_read, wait_accept, wait_recv, wait_child,
         wait_suspended, wait_flock, wait_sleep_ends,
     }
-    not yet "not yet: private mappings of /dev/zero" { device_zero }
     not yet "not yet: inotify events that nobody has read" { inotify_pending }
     not yet "not yet: netlink sockets" { netlink }
-    not yet "not yet: a working directory that processes share" { shared_working_directory }
     not yet "not yet: data of connections that are not accepted yet" { tcp_backlog, unix_backlog }
-    not yet "not yet: a controlling terminal below the first process" { terminal_session }
     not yet "not yet: UDP sockets" { udp, udp_queue }
     not yet "not yet: the peer's credentials of a socket pair" { unix_options }
-    not yet "not yet: calls that the kernel ends with EINTR instead of restarting" { wait_epoll, wait_signal }
-    not yet "not yet: zombies that a signal has ended" { zombies }
 }
 
 /// Asks the program to check itself.

@@ -1,6 +1,8 @@
 //! An image that was written once and for all: it is still understood, and whatever becomes of its bytes is refused or
 //! read, but never makes rtc panic. Left out: restoring it, which only its own machine could.
 
+#![forbid(unsafe_code)]
+
 use rtc_checkpoint::restore::Checkpoint;
 use serde_json::Value;
 use std::fs::{self, File};

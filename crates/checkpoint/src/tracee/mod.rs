@@ -35,7 +35,7 @@ pub const RESTORE_OPTIONS: i32 = DUMP_OPTIONS | libc::PTRACE_O_EXITKILL;
 const ALL_BUT_TRAP: u64 = !(1 << (libc::SIGTRAP - 1));
 
 /// How long a task may take to stop: it does so at once unless it sleeps uninterruptibly.
-const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A seized task that may be running.
 #[derive(Debug)]
