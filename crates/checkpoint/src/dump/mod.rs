@@ -210,6 +210,7 @@ impl Dump<'_> {
             blobs: &mut blobs,
             blockers: &mut file_blockers,
             check_only: self.options.check_only,
+            kills: !self.options.leave_running && !self.options.check_only,
         };
         let mounts = mount::look(self.options.init, self.options.mounts, &mut blockers).context(|| "look at mounts")?;
         let mut files = FileDumper::new(env)?;
@@ -411,11 +412,14 @@ impl Dump<'_> {
 
     /// Ends the tree, and takes the news of each task's end that the kernel keeps for its tracer.
     fn kill(&mut self) -> Result<()> {
-        for held in &mut self.held {
-            held.before_kill()?;
+        let prepared = self.held.iter_mut().try_for_each(|held| held.before_kill());
+        if let Err(e) = prepared.and_then(|()| self.container.kill()) {
+            // It lives on; this error is the one to tell.
+            let _: Result<()> = self.release();
+            return Err(e);
         }
-        self.container.kill()?;
         ptrace::reap(self.stopped.drain(..).flat_map(|p| p.threads).map(|t| t.tid()).collect());
+        self.held.iter_mut().for_each(|held| held.after_kill());
         Ok(())
     }
 }

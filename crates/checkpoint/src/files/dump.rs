@@ -4,7 +4,7 @@
 //! then [`FileDumper::finish`] takes the second look that needs all of them known (queues, epoll targets, peers).
 
 use super::dumping::Dump;
-use super::kind::{FileKind, Files, OpenFile, Owner};
+use super::kind::{FileKind, Files, Last, OpenFile, Owner};
 use super::{Blocker, Descriptor, DumpEnv, FileId, Found, Held, Probe};
 use crate::error::{Context as _, Result};
 use crate::image::path::ImagePath;
@@ -159,10 +159,13 @@ impl<'a> FileDumper<'a> {
             self.describe_pending()?;
             next += 1;
         }
-        FileKind::conclude(&mut self.files, &mut self.cx)?;
+        FileKind::last(&mut self.files, &mut self.cx, Last::Look)?;
         self.attach_posix_locks();
         if self.cx.blocked() > 0 {
             return Err(Error::new(Kind::Unsupported, format!("{} things can't be saved", self.cx.blocked())));
+        }
+        if self.cx.kills() {
+            FileKind::last(&mut self.files, &mut self.cx, Last::Take)?;
         }
         // In a preflight some were closed meanwhile; nobody uses the ids then.
         Ok((Files { files: self.files.into_iter().flatten().collect() }, self.cx.held))

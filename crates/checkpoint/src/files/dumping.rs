@@ -112,6 +112,11 @@ impl<'a> Dump<'a> {
         self.env.check_only
     }
 
+    /// The tasks will be killed when all is saved.
+    pub fn kills(&self) -> bool {
+        self.env.kills
+    }
+
     /// Where contents go; in a preflight they go nowhere.
     pub fn blobs(&mut self) -> &mut Writer {
         self.env.blobs

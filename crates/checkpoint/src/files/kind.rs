@@ -9,6 +9,15 @@ use crate::{Result, resource};
 use serde::{Deserialize, Serialize};
 use std::os::fd::OwnedFd;
 
+/// What is done with all files of a kind in the end.
+#[derive(Clone, Copy)]
+pub(super) enum Last {
+    /// `conclude`
+    Look,
+    /// `take`
+    Take,
+}
+
 /// Makes the enum and passes each of [`super::resource::Resource`]'s functions on to the variants' types.
 macro_rules! kinds {
     ($($(#[$doc:meta])* $variant:ident($kind:ty),)+) => {
@@ -39,7 +48,7 @@ macro_rules! kinds {
 
             // One kind's arm is all there is when the table has one line.
             #[allow(unreachable_patterns)]
-            pub(super) fn conclude(files: &mut [Option<OpenFile>], cx: &mut Dump<'_>) -> Result<()> {
+            pub(super) fn last(files: &mut [Option<OpenFile>], cx: &mut Dump<'_>, last: Last) -> Result<()> {
                 $({
                     let mut all: Vec<(FileId, &mut $kind)> = Vec::new();
                     for file in files.iter_mut().flatten() {
@@ -48,7 +57,10 @@ macro_rules! kinds {
                             _ => {}
                         }
                     }
-                    <$kind>::conclude(&mut all, cx)?;
+                    match last {
+                        Last::Look => <$kind>::conclude(&mut all, cx)?,
+                        Last::Take => <$kind>::take(&mut all, cx)?,
+                    }
                 })+
                 Ok(())
             }

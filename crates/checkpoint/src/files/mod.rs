@@ -173,6 +173,8 @@ pub struct DumpEnv<'a> {
     pub blockers: &'a mut Vec<Blocker>,
     /// Preflight: look, report blockers, copy no contents, change nothing. The tasks run on meanwhile.
     pub check_only: bool,
+    /// The tasks will be killed: what can be read by taking it only may be taken at the very end.
+    pub kills: bool,
 }
 
 /// What the resources' modules need at restore.
@@ -188,11 +190,14 @@ pub struct RestoreEnv<'a> {
 /// What a kind of file keeps as it is from its last look until the dump is over: a lock, a mode of a socket.
 /// Dropping it puts everything back, for tasks that live on.
 pub trait Held: Send {
-    /// Prepares for the tasks being killed next; after it, dropping puts nothing back.
+    /// Prepares for the tasks being killed next.
     ///
     /// # Errors
     /// When it can't; the tasks can live on then.
     fn before_kill(&mut self) -> crate::Result<()>;
+
+    /// The tasks are dead: dropping it puts nothing back. Not called when the killing failed.
+    fn after_kill(&mut self) {}
 }
 
 /// When a kind of file is opened.

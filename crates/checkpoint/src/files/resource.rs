@@ -43,6 +43,15 @@ pub trait Resource: Sized {
         Ok(())
     }
 
+    /// Takes what can't be read without taking it, from tasks that will be killed.
+    /// Called at the very end, when nothing stands in the way of the dump; descriptors can't be described any more.
+    ///
+    /// # Errors
+    /// As [`Resource::dump`].
+    fn take(_all: &mut [(FileId, &mut Self)], _cx: &mut Dump<'_>) -> Result<()> {
+        Ok(())
+    }
+
     /// Whether [`Resource::open_together`] and [`Resource::finish_together`] are to be called.
     const TOGETHER: bool = false;
 

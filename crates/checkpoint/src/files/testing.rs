@@ -66,6 +66,7 @@ pub(crate) fn dump_with<T>(init: i32, how: &How, add: impl FnOnce(&mut FileDumpe
         blobs: &mut blobs,
         blockers: &mut blockers,
         check_only: how.check_only,
+        kills: false,
     };
     let mut dumper = FileDumper::new(env).unwrap();
     let added = add(&mut dumper);

@@ -177,6 +177,7 @@ pub(crate) fn try_dump(holders: &[&Holder]) -> Result<Image, Vec<String>> {
         blobs: &mut blobs,
         blockers: &mut blockers,
         check_only: false,
+        kills: false,
     };
     let mut dumper = FileDumper::new(env).unwrap();
     let mut tables = Vec::new();

@@ -320,6 +320,44 @@ fn a_waiting_connection_with_data_is_refused_or_left_out() {
 }
 
 #[test]
+fn a_last_dump_takes_what_waits_to_be_accepted() {
+    let _turn = turn();
+    let mut flooded = Vec::new();
+    let world = World::new(|| {
+        let listener = TcpListener::bind("[::]:7000").unwrap();
+        let client = |address: &str| TcpStream::connect(address).unwrap();
+        let (talks, floods, silent) = (client("127.0.0.1:7000"), client("[::1]:7000"), client("127.0.0.1:7000"));
+        (&talks).write_all(b"impatient").unwrap();
+        talks.shutdown(Shutdown::Write).unwrap();
+        flooded = flood(&floods);
+        vec![listener.into(), talks.into(), floods.into(), silent.into()]
+    });
+    assert_eq!(world.blockers().len(), 2, "{:?}", world.blockers());
+    let image = world.last_dump();
+    drop(world);
+    let restored = image.restore();
+    let listener: TcpListener = restored.get(0);
+    let mut found = Vec::new();
+    for _ in 0..3 {
+        let (mut server, address) = listener.accept().unwrap();
+        server.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+        let client = (1..4).find(|n| stream(&restored, *n).local_addr().unwrap().port() == address.port()).unwrap();
+        match client {
+            1 => {
+                assert_eq!(read_to_end(&server), b"impatient");
+                server.write_all(b"answer").unwrap();
+                assert_eq!(read(&stream(&restored, 1), 6), b"answer");
+            }
+            2 => assert!(read(&server, flooded.len()) == flooded),
+            _ => talks(&stream(&restored, 3), &server),
+        }
+        found.push(client);
+    }
+    found.sort_unstable();
+    assert_eq!(found, [1, 2, 3]);
+}
+
+#[test]
 fn unconnected_sockets_and_those_that_wait_for_an_answer() {
     let _turn = turn();
     let restored = twice(|| {

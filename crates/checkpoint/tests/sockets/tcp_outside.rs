@@ -93,6 +93,7 @@ impl Scene {
             held.before_kill().unwrap();
         }
         drop(std::mem::replace(&mut self.container, World::new(Vec::new)));
+        image.held.iter_mut().for_each(|held| held.after_kill());
         image.held.clear();
         image
     }

@@ -151,6 +151,41 @@ fn a_waiting_connection_with_data_is_refused_or_left_out() {
 }
 
 #[test]
+fn a_last_dump_takes_what_waits_to_be_accepted() {
+    let _turn = turn();
+    for kind in [libc::SOCK_STREAM, libc::SOCK_SEQPACKET] {
+        let world = World::new(|| {
+            let listener = socket::create(libc::AF_UNIX, kind, 0).unwrap();
+            socket::bind(listener.as_fd(), b"\x01\0/mnt/server\0").unwrap();
+            socket::listen(listener.as_fd(), 9).unwrap();
+            let client = |text: &[u8]| {
+                let client = socket::create(libc::AF_UNIX, kind, 0).unwrap();
+                socket::connect(client.as_fd(), b"\x01\0/mnt/server\0").unwrap();
+                if !text.is_empty() {
+                    rustix::io::write(&client, text).unwrap();
+                }
+                client
+            };
+            let (first, gone, silent) = (client(b"impatient"), client(b"and gone"), client(b""));
+            drop(gone);
+            vec![listener, first, silent]
+        });
+        assert_eq!(world.blockers().len(), 2, "{:?}", world.blockers());
+        let image = world.last_dump();
+        drop(world);
+        let restored = image.restore();
+        let accept = || UnixStream::from(socket::accept(restored.fds[0].as_fd()).unwrap());
+        let (first, gone, silent) = (accept(), accept(), accept());
+        assert_eq!(read(&first, 9), b"impatient");
+        (&first).write_all(b"answer").unwrap();
+        assert_eq!(read(&restored.get(1), 6), b"answer");
+        assert_eq!(read_to_end(&gone), b"and gone");
+        (&restored.get::<UnixStream>(2)).write_all(b"at last").unwrap();
+        assert_eq!(read(&silent, 7), b"at last");
+    }
+}
+
+#[test]
 fn an_end_outside_needs_a_choice() {
     let _turn = turn();
     let (inside, outside) = UnixStream::pair().unwrap();

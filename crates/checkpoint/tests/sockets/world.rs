@@ -102,7 +102,16 @@ impl World {
         self.dump_with(&FileOptions::default()).map(|_| ()).unwrap_err()
     }
 
+    /// As for a dump that ends the container.
+    pub(crate) fn last_dump(&self) -> Image {
+        self.try_dump(&FileOptions::default(), true).unwrap()
+    }
+
     pub(crate) fn dump_with(&self, options: &FileOptions) -> Result<Image, Vec<String>> {
+        self.try_dump(options, false)
+    }
+
+    fn try_dump(&self, options: &FileOptions, kills: bool) -> Result<Image, Vec<String>> {
         let dir = ImageDir::new();
         let mut blobs = Writer::create(dir.fd().as_fd()).unwrap();
         let (mut blockers, externals) = (Vec::new(), self.strays());
@@ -113,6 +122,7 @@ impl World {
             blobs: &mut blobs,
             blockers: &mut blockers,
             check_only: false,
+            kills,
         };
         let mut dumper = FileDumper::new(env).unwrap();
         let table = dumper.add_table(self.pid(), rtc_sys::pidfd::open(self.pid()).unwrap()).unwrap();

@@ -93,21 +93,20 @@ impl Resource for Socket {
     }
 
     fn conclude(all: &mut [(FileId, &mut Self)], cx: &mut Dump<'_>) -> Result<()> {
-        let (mut unixes, mut tcps) = (Vec::new(), Vec::new());
-        for (id, socket) in all.iter_mut() {
-            let (id, inode, sort) = (*id, socket.base.inode, socket.base.sort);
-            match &mut socket.detail {
-                Detail::Unix(unix) => unixes.push(unix::dump::Entry { id, inode, kind: sort.kind, unix }),
-                Detail::Tcp(tcp) => tcps.push(tcp::dump::Entry { id, inode, sort, tcp }),
-            }
-        }
+        let (mut unixes, mut tcps) = sorted(all);
         if !unixes.is_empty() {
-            unix::dump::conclude(&mut unixes, cx)?;
+            unix::dump::conclude(&mut unixes, cx).context(|| "unix sockets")?;
         }
         if !tcps.is_empty() {
             tcp::dump::conclude(&mut tcps, cx).context(|| "TCP sockets")?;
         }
         Ok(())
+    }
+
+    fn take(all: &mut [(FileId, &mut Self)], cx: &mut Dump<'_>) -> Result<()> {
+        let (mut unixes, mut tcps) = sorted(all);
+        unix::dump::take(&mut unixes, cx).context(|| "unix sockets")?;
+        tcp::dump::take(&mut tcps, cx).context(|| "TCP sockets")
     }
 
     const TOGETHER: bool = true;
@@ -141,6 +140,19 @@ impl Resource for Socket {
         }
         Ok(())
     }
+}
+
+/// Sockets of a dump by family.
+fn sorted<'a>(all: &'a mut [(FileId, &mut Socket)]) -> (Vec<unix::dump::Entry<'a>>, Vec<tcp::dump::Entry<'a>>) {
+    let (mut unixes, mut tcps) = (Vec::new(), Vec::new());
+    for (id, socket) in all {
+        let (id, inode, sort) = (*id, socket.base.inode, socket.base.sort);
+        match &mut socket.detail {
+            Detail::Unix(unix) => unixes.push(unix::dump::Entry { id, inode, kind: sort.kind, unix }),
+            Detail::Tcp(tcp) => tcps.push(tcp::dump::Entry { id, inode, sort, tcp }),
+        }
+    }
+    (unixes, tcps)
 }
 
 fn unixes<'a>(all: &[(FileRef, &'a Socket)]) -> Vec<unix::restore::Entry<'a>> {

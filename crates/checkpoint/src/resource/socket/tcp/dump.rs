@@ -1,6 +1,6 @@
 //! Describes TCP sockets.
 
-use super::ends::{End, Ends, Found};
+use super::ends::{End, Ends, Found, plain};
 use super::held::Outside;
 use super::read::{self, Reading};
 use super::repair::Info;
@@ -8,7 +8,7 @@ use super::{Connection, Failure, Half, Other, State, Tcp};
 use crate::diag::inet::{self as states, Inet};
 use crate::error::{Context as _, Result};
 use crate::files::dumping::Dump;
-use crate::files::{FileId, Probe};
+use crate::files::{FileId, Held, Probe};
 use crate::netlock::{Lock, Locked};
 use crate::resource::socket::sort::Sort;
 use crate::resource::socket::{address, base};
@@ -16,6 +16,7 @@ use crate::{Error, Kind};
 use rtc_sys::{message, socket};
 use rustix::event::PollFlags;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 /// `TCP_ULP` of <linux/tcp.h>: a protocol on top, in the kernel.
@@ -73,6 +74,12 @@ pub(in super::super) struct Entry<'a> {
     pub(in super::super) tcp: &'a mut Tcp,
 }
 
+impl Entry<'_> {
+    fn has_waiting(&self) -> bool {
+        matches!(&self.tcp.state, State::Listening { waiting, .. } if !waiting.is_empty())
+    }
+}
+
 /// A connection that is to be read, and where it goes to.
 struct Pending {
     /// The position among the entries.
@@ -121,6 +128,66 @@ fn listed(namespace: BorrowedFd<'_>) -> Result<BTreeMap<u64, Inet>> {
     for family in [libc::AF_INET, libc::AF_INET6] {
         let list = diag.inet(family, libc::IPPROTO_TCP)?;
         all.extend(list.into_iter().filter(|s| s.inode != 0).map(|s| (u64::from(s.inode), s)));
+    }
+    Ok(all)
+}
+
+/// Accepts the connections of those listeners where someone who waits has sent something, and reads it.
+pub(in super::super) fn take(all: &mut [Entry<'_>], cx: &mut Dump<'_>) -> Result<()> {
+    let namespace = base::container_namespace(cx)?;
+    let listed = if all.iter().any(|entry| entry.has_waiting()) { listed_waiting(namespace.as_fd())? } else { vec![] };
+    for n in 0..all.len() {
+        let State::Listening { waiting, .. } = &all[n].tcp.state else { continue };
+        let clients: Vec<usize> = (0..all.len()).filter(|m| waiting.contains(&all[*m].inode)).collect();
+        let has_sent = |m: &usize| {
+            let key = all[*m].tcp.connection().map(|c| (plain(c.peer), plain(all[*m].tcp.local)));
+            key.is_some_and(|key| listed.contains(&key))
+        };
+        if !clients.iter().any(has_sent) {
+            continue;
+        }
+        let listener = cx.fetch(all[n].id)?;
+        for _ in 0..Info::of(listener.as_fd())?.waiting {
+            let server = socket::accept(listener.as_fd())?;
+            let from = address::inet(&socket::peer_address(server.as_fd())?).map(plain);
+            let client = clients.iter().find(|m| Some(plain(all[**m].tcp.local)) == from);
+            let info = Info::of(server.as_fd())?;
+            let mut readings = [Reading::new(server, info)?];
+            read::read(&mut readings)?;
+            let [reading] = readings;
+            if let (Some(m), true) = (client, !reading.received.contents.is_empty()) {
+                let contents = Some(cx.blobs().bytes(&reading.received.contents)?);
+                let half = Half { sequence: reading.received.sequence, contents };
+                if let State::Connected(connection) = &mut all[*m].tcp.state {
+                    connection.taken = Some(half);
+                }
+            }
+            // Closed now, it would be an error for whoever waits, should the container live on after all.
+            cx.hold(Box::new(Accepted { _connection: reading.into_held().0 }));
+        }
+    }
+    Ok(())
+}
+
+/// A connection that was taken from a listener.
+struct Accepted {
+    _connection: OwnedFd,
+}
+
+impl Held for Accepted {
+    fn before_kill(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// The addresses, own and other, of connections that nobody has accepted and that have received something.
+fn listed_waiting(namespace: BorrowedFd<'_>) -> Result<Vec<(SocketAddr, SocketAddr)>> {
+    let mut diag = crate::diag::Diag::open(Some(namespace))?;
+    let mut all = Vec::new();
+    for family in [libc::AF_INET, libc::AF_INET6] {
+        let list = diag.inet(family, libc::IPPROTO_TCP)?;
+        let with_data = list.into_iter().filter(|s| s.inode == 0 && s.receive > 0);
+        all.extend(with_data.map(|s| (plain(s.local), plain(s.peer))));
     }
     Ok(all)
 }
@@ -187,7 +254,7 @@ impl Concluding<'_, '_, '_> {
                 return self.block(n, &why, "give --tcp-established if that end can wait, or close it first");
             }
             Other::Waiting(_) if held_there > 0 && skip => other = Other::Gone,
-            Other::Waiting(_) if held_there > 0 => {
+            Other::Waiting(_) if held_there > 0 && !self.cx.kills() => {
                 let why = format!("{} has not accepted it yet and holds {held_there} bytes from it", locked.peer);
                 let remedy = "try again when the program has accepted it, or give --tcp-skip-in-flight";
                 return self.block(n, &why, remedy);
@@ -267,6 +334,7 @@ fn connection(
         Ok(Half { sequence: bytes.sequence, contents })
     };
     Ok(Connection {
+        taken: None,
         peer: locked.peer,
         other,
         phase,

@@ -133,6 +133,6 @@ fn plain_ip(ip: IpAddr) -> IpAddr {
 }
 
 /// An address without IPv6 clothes, scope and flow.
-fn plain(address: SocketAddr) -> SocketAddr {
+pub(super) fn plain(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(plain_ip(address.ip()), address.port())
 }

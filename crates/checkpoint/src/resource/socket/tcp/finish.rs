@@ -4,7 +4,7 @@ use super::ghost::{Ghost, Scene};
 use super::repair::{self, Queue};
 use super::restore::{All, BUFFER, Entry, Kept, contents, noun, received_end, send_all, send_start};
 use super::{Connection, Other, Phase};
-use crate::error::{Context as _, Result};
+use crate::error::{Context as _, Result, bad_image};
 use crate::files::restoring::Restore;
 use rtc_sys::socket;
 use rustix::event::PollFlags;
@@ -35,6 +35,9 @@ pub(in super::super) fn finish(all: &[Entry<'_>], cx: &mut Restore<'_>) -> Resul
             let start = send_start(*entry, connection, &by_inode)?;
             let mut bytes = contents(connection.sent.contents, cx)?;
             bytes.drain(..start.wrapping_sub(connection.sent.sequence) as usize);
+            if let Some(taken) = connection.taken {
+                bytes = joined(contents(taken.contents, cx)?, taken.sequence, &bytes, start)?;
+            }
             list.push(Open { entry: *entry, connection, fd, start, bytes });
         }
     }
@@ -49,6 +52,14 @@ pub(in super::super) fn finish(all: &[Entry<'_>], cx: &mut Restore<'_>) -> Resul
     each(&list, |open| if open.connection.phase.has_received() { open.say_fin() } else { Ok(()) })?;
     each(&list, Open::wait_for_fin)?;
     each(&list, Open::set_buffers)
+}
+
+/// What was received first, and what was sent after that.
+fn joined(received: Vec<u8>, from: u32, sent: &[u8], start: u32) -> Result<Vec<u8>> {
+    let end = from.wrapping_add(received.len() as u32);
+    let rest = sent.get(end.wrapping_sub(start) as usize..);
+    let rest = rest.ok_or_else(|| bad_image("the other end has received what was not sent"))?;
+    Ok([&received, rest].concat())
 }
 
 fn each<'a, 'b>(list: &[Open<'a, 'b>], step: impl Fn(&Open<'a, 'b>) -> Result<()>) -> Result<()> {

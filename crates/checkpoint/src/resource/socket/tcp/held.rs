@@ -20,7 +20,7 @@ pub(super) struct Outside {
     pub(super) _lock: Lock,
     pub(super) locked: Vec<Locked>,
     pub(super) namespace: OwnedFd,
-    /// Brings them back if we die between switching repair mode on and their end.
+    /// Brings them back if we die between switching repair mode on and their end, or if there is no end.
     pub(super) guard: Option<Guard>,
 }
 
@@ -38,10 +38,17 @@ impl Held for Outside {
         self.guard = Some(guard);
         Ok(())
     }
+
+    fn after_kill(&mut self) {
+        if let Some(guard) = self.guard.take() {
+            if let Err(e) = self.end(guard) {
+                log::warn!("{e}");
+            }
+        }
+    }
 }
 
 impl Outside {
-    /// After the container's end.
     fn end(&mut self, guard: Guard) -> Result<()> {
         // The guard's copies go first: the last one to close a socket ends it silently.
         guard.dismiss().context(|| "end the guard of TCP connections")?;
@@ -51,15 +58,5 @@ impl Outside {
             links::set_down(self.namespace.as_fd())?;
         }
         Ok(())
-    }
-}
-
-impl Drop for Outside {
-    fn drop(&mut self) {
-        if let Some(guard) = self.guard.take() {
-            if let Err(e) = self.end(guard) {
-                log::warn!("{e}");
-            }
-        }
     }
 }

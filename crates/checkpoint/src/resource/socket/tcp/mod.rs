@@ -6,6 +6,9 @@
 //! and restore gives each byte to one of the two. An end outside needs `--tcp-established`, and the lock of
 //! [`crate::netlock`], for nothing may be acknowledged after it was read.
 //!
+//! What an end has received that nobody has accepted yet can be read by accepting it only. That is done as the last
+//! thing before the container is killed; otherwise such a connection is refused, or left out.
+//!
 //! The kernel offers no way to put back: explicit congestion notification, the round trip estimate, the order of
 //! connections that wait to be accepted (that of their making is taken), a reuseport program, MD5 keys.
 
@@ -35,6 +38,15 @@ pub struct Tcp {
     pub segment: Option<u32>,
     /// What it does.
     pub state: State,
+}
+
+impl Tcp {
+    fn connection(&self) -> Option<&Connection> {
+        match &self.state {
+            State::Connected(connection) => Some(connection),
+            _ => None,
+        }
+    }
 }
 
 /// What a TCP socket does.
@@ -133,6 +145,9 @@ pub struct Connection {
     pub received: Half,
     /// What it has sent and the other end has not acknowledged.
     pub sent: Half,
+    /// What the other end has received, which nobody has accepted yet: the first of it may be in `sent`, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken: Option<Half>,
     /// How many bytes at the end of `sent` were never sent.
     pub unsent: u32,
     /// The largest segment that the other end takes.

@@ -37,10 +37,7 @@ pub(in super::super) struct Entry<'a> {
 
 impl<'a> Entry<'a> {
     pub(super) fn connection(&self) -> Option<&'a Connection> {
-        match &self.tcp.state {
-            State::Connected(connection) => Some(connection),
-            _ => None,
-        }
+        self.tcp.connection()
     }
 
     pub(super) fn reuse(&self) -> i32 {

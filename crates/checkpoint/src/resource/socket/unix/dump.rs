@@ -4,14 +4,14 @@ use super::{Credentials, Listening, Peer, Unix, node, queue};
 use crate::diag::unix as diag;
 use crate::error::Result;
 use crate::files::dumping::Dump;
-use crate::files::{FileId, Probe};
+use crate::files::{FileId, Held, Probe};
 use crate::image::path::ImagePath;
 use crate::resource::socket::sort::Sort;
 use crate::resource::socket::{address, base};
 use rtc_sys::socket;
 use rustix::event::PollFlags;
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 /// `SO_PEERGROUPS` of <asm-generic/socket.h>.
 const SO_PEERGROUPS: i32 = 59;
@@ -103,7 +103,7 @@ pub(in super::super) fn conclude(all: &mut [Entry<'_>], cx: &mut Dump<'_>) -> Re
         if let Some(socket) = list.get(&entry.inode).filter(|socket| socket.is_listening()) {
             let queue: Vec<u64> = socket.waiting.iter().map(|client| u64::from(*client)).collect();
             waiting.extend(queue.iter().map(|client| (*client, None)));
-            entry.unix.listening = Some(Listening { backlog: socket.send, waiting: queue });
+            entry.unix.listening = Some(Listening { backlog: socket.send, waiting: queue, taken: Vec::new() });
             let kept = check_waiting(entry, &ours, cx)?;
             waiting.extend(kept.iter().map(|client| (*client, Some(entry.inode))));
         }
@@ -170,16 +170,65 @@ fn check_peer(entry: &mut Entry<'_>, cx: &mut Dump<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Looks at those who wait to be accepted: what they have sent can't be read. Gives those who can be saved.
+/// Takes the connections of those listeners where someone who waits has sent something or has closed.
+pub(in super::super) fn take(all: &mut [Entry<'_>], cx: &mut Dump<'_>) -> Result<()> {
+    let inodes: BTreeMap<u64, FileId> = all.iter().map(|entry| (entry.inode, entry.id)).collect();
+    for entry in all {
+        let (id, kind) = (entry.id, entry.kind);
+        let Some(listening) = &mut entry.unix.listening else { continue };
+        let mut needed = false;
+        for client in &listening.waiting {
+            needed |= match inodes.get(client) {
+                Some(client) => has_sent(*client, cx)?,
+                None => true,
+            };
+        }
+        if !needed {
+            continue;
+        }
+        let listener = cx.fetch(id)?;
+        // Those that are left out are taken, too, when they stand before others; the queue is theirs no more.
+        let inodes: Vec<u64> = std::mem::take(&mut listening.waiting);
+        for client in inodes {
+            let server = socket::accept(listener.as_fd())?;
+            listening.taken.push(queue::read_taken(server.as_fd(), kind, cx)?);
+            listening.waiting.push(client);
+            // Closed now, it would be an error for whoever waits, should the container live on after all.
+            cx.hold(Box::new(Accepted { _connection: server }));
+        }
+    }
+    Ok(())
+}
+
+/// A connection that was taken from a listener.
+struct Accepted {
+    _connection: OwnedFd,
+}
+
+impl Held for Accepted {
+    fn before_kill(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+fn has_sent(client: FileId, cx: &Dump<'_>) -> Result<bool> {
+    Ok(socket::queue_length(cx.fetch(client)?.as_fd(), socket::SIOCOUTQ)? > 0)
+}
+
+/// Looks at those who wait to be accepted. Gives those who can be saved.
 fn check_waiting(entry: &mut Entry<'_>, ours: &BTreeMap<u64, FileId>, cx: &mut Dump<'_>) -> Result<Vec<u64>> {
     let (skip, outside_allowed) = (cx.options().tcp_skip_in_flight, cx.options().ext_unix_sk);
+    // Nobody outside may stand among those that are taken.
+    let taken =
+        cx.kills() && entry.unix.listening.iter().flat_map(|l| &l.waiting).all(|c| *c == 0 || ours.contains_key(c));
     let mut kept = Vec::new();
     for client in entry.unix.listening.iter().flat_map(|l| l.waiting.clone()) {
         let problem = match ours.get(&client) {
-            Some(client) => {
-                let sent = socket::queue_length(cx.fetch(*client)?.as_fd(), socket::SIOCOUTQ)?;
-                (sent > 0).then_some(("a connection that it has not accepted yet carries data", skip))
+            _ if taken => None,
+            Some(client) if has_sent(*client, cx)? => {
+                Some(("a connection that it has not accepted yet carries data", skip))
             }
+            Some(_) => None,
             None if client == 0 => Some(("a connection that it has not accepted yet was closed by its client", skip)),
             None => Some(("a process outside the container waits to be accepted", skip || outside_allowed)),
         };

@@ -25,6 +25,7 @@ struct Filling<'a, 'b, 'c> {
 /// The steps, in order.
 const STEPS: &[fn(&mut Filling<'_, '_, '_>) -> Result<()>] = &[
     |filling| filling.fill(),
+    |filling| filling.fill_waiting(),
     // A connected datagram socket takes messages from its peer alone, and a queue may hold others' from before.
     |filling| filling.connect_datagrams(),
     |filling| filling.close(),
@@ -61,9 +62,7 @@ impl<'a> Filling<'a, '_, '_> {
         let mut rest = contents.as_deref().unwrap_or_default();
         let mut strangers = Strangers::default();
         for message in messages {
-            let (bytes, after) =
-                rest.split_at_checked(message.len as usize).ok_or_else(|| bad_image("a message ends beyond them"))?;
-            rest = after;
+            let bytes = take_front(&mut rest, message)?;
             if entry.is_datagram() {
                 self.send_datagram(entry, message, bytes, &mut strangers)?;
             } else {
@@ -71,6 +70,27 @@ impl<'a> Filling<'a, '_, '_> {
                 self.send(sender, message, bytes, &[])?;
             }
         }
+        Ok(())
+    }
+
+    /// Has those who wait to be accepted send what they had sent.
+    fn fill_waiting(&mut self) -> Result<()> {
+        for entry in self.entries() {
+            let listening = entry.unix.listening.iter();
+            for (n, (client, queue)) in listening.flat_map(|l| l.waiting.iter().zip(&l.taken)).enumerate() {
+                let contents = queue.contents.map(|blob| self.cx.env().blobs.bytes(blob, CONTENTS_MAX)).transpose()?;
+                let mut rest = contents.as_deref().unwrap_or_default();
+                let sender = match (self.kept.gone.get(&(entry.base.inode, n)), self.all.get(client)) {
+                    (Some(gone), _) => gone.as_fd(),
+                    (None, Some(client)) => self.fd(*client)?,
+                    (None, None) => return Err(bad_image(format!("nobody waits as socket {client}"))),
+                };
+                for message in &queue.messages {
+                    self.send(sender, message, take_front(&mut rest, message)?, &[])?;
+                }
+            }
+        }
+        self.kept.gone.clear();
         Ok(())
     }
 
@@ -221,6 +241,14 @@ impl<'a> Filling<'a, '_, '_> {
         }
         Ok(())
     }
+}
+
+/// The message's bytes, off the front of the queue's.
+fn take_front<'a>(rest: &mut &'a [u8], message: &Message) -> Result<&'a [u8]> {
+    let split = rest.split_at_checked(message.len as usize);
+    let (bytes, after) = split.ok_or_else(|| bad_image("a message is longer than its queue"))?;
+    *rest = after;
+    Ok(bytes)
 }
 
 /// Connects a datagram socket to a peer that is gone at once.

@@ -1,6 +1,9 @@
 //! Unix sockets: streams, datagrams and sequenced packets, with their names, peers, listeners' queues,
 //! and queued messages with the descriptors and credentials in them.
 //!
+//! What was sent over a connection that nobody has accepted yet can be read by accepting it only. That is done as the
+//! last thing before the container is killed; otherwise such a connection is refused, or left out.
+//!
 //! Kept of `SO_PEERCRED`: user, group and supplementary groups of every connection; the pid of a listener, which those
 //! who connect to it after restore see. The pid of a connection's other end is 0 after restore:
 //! the kernel takes it from whoever connects, and that is us, whom the container can't see.
@@ -94,13 +97,16 @@ impl Peer {
 }
 
 /// A listener's state.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Listening {
     /// As given to listen(2).
     pub backlog: u32,
     /// Those who connected and wait, in order, by inode number; 0 for one that has closed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waiting: Vec<u64>,
+    /// What each of those has sent; none if none of them has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub taken: Vec<Queue>,
 }
 
 /// Credentials of a peer or a message.
@@ -117,7 +123,7 @@ pub struct Credentials {
     pub groups: Vec<u32>,
 }
 
-/// A receive queue.
+/// A receive queue, in which bytes, descriptors and credentials stay together.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Queue {
     /// The bytes of all messages, one after another.

@@ -39,18 +39,43 @@ struct Reader<'a> {
 
 /// Reads the queue of a socket that does not listen. None when it can't be saved, which is noted.
 pub(super) fn read(probe: &Probe<'_>, kind: i32, cx: &mut Dump<'_>) -> Result<Option<Queue>> {
-    let waiting = socket::queue_length(probe.fd, socket::SIOCINQ)?;
-    let events = socket::poll_now(probe.fd)?;
+    let messages = peek_all(probe.fd, kind)?;
+    store(messages, probe, cx)
+}
+
+/// Reads the queue of a connection that was taken from a listener. Descriptors can't be saved any more.
+pub(super) fn read_taken(fd: BorrowedFd<'_>, kind: i32, cx: &mut Dump<'_>) -> Result<Queue> {
+    let mut contents = Vec::new();
+    let mut queue = Queue::default();
+    for message in peek_all(fd, kind)? {
+        if !message.files.is_empty() {
+            let what = "a connection that was not accepted yet carried descriptors";
+            return Err(Error::new(Kind::Unsupported, what));
+        }
+        // Those of whoever is gone are not worth the container's end.
+        let credentials = message.credentials.and_then(|who| credentials(who, cx).unwrap_or(None));
+        let len = message.bytes.len() as u32;
+        queue.messages.push(Message { len, credentials, ..Message::default() });
+        contents.extend(message.bytes);
+    }
+    if !contents.is_empty() {
+        queue.contents = Some(cx.blobs().bytes(&contents).context(|| "store a queue")?);
+    }
+    Ok(queue)
+}
+
+fn peek_all(fd: BorrowedFd<'_>, kind: i32) -> Result<Vec<Peeked>> {
+    let waiting = socket::queue_length(fd, socket::SIOCINQ)?;
+    let events = socket::poll_now(fd)?;
     let stream = kind == libc::SOCK_STREAM;
     // Reading an empty queue would take the socket's pending error.
     if waiting == 0 && (stream || events.contains(PollFlags::ERR)) {
-        return Ok(Some(Queue::default()));
+        return Ok(Vec::new());
     }
     let buffer = vec![0; waiting.max(FIRST_BUFFER)];
-    let mut reader = Reader { fd: probe.fd, stream, buffer, offset: 0 };
-    let ended = !stream && kind == libc::SOCK_SEQPACKET && events.contains(PollFlags::RDHUP);
-    let Some(messages) = reader.all(waiting, ended)? else { return Ok(Some(Queue::default())) };
-    store(messages, probe, cx)
+    let mut reader = Reader { fd, stream, buffer, offset: 0 };
+    let ended = kind == libc::SOCK_SEQPACKET && events.contains(PollFlags::RDHUP);
+    Ok(reader.all(waiting, ended)?.unwrap_or_default())
 }
 
 impl Reader<'_> {

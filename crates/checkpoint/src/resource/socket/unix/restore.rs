@@ -22,6 +22,8 @@ pub(super) struct Kept {
     pub(super) spots: BTreeMap<u64, Spot>,
     /// Other ends that were closed and must still send or close, by the inode number of their peer.
     pub(super) closing: BTreeMap<u64, OwnedFd>,
+    /// Clients that were closed while they waited, by the listener's inode number and their place in its queue.
+    pub(super) gone: BTreeMap<(u64, usize), OwnedFd>,
     pub(super) scratch: Scratch,
 }
 
@@ -102,7 +104,7 @@ impl<'a> Build<'a, '_, '_> {
 
     fn listeners(&mut self) -> Result<()> {
         for entry in self.entries() {
-            let Some(Listening { backlog, waiting }) = &entry.unix.listening else { continue };
+            let Some(Listening { backlog, waiting, .. }) = &entry.unix.listening else { continue };
             let fd = self.create_bound(entry)?;
             let room = (*backlog as usize).max(waiting.len()).min(i32::MAX as usize) as i32;
             acting(entry.unix.credentials.as_ref(), || Ok(socket::listen(fd.as_fd(), room)?))?;
@@ -247,7 +249,7 @@ impl<'a> Build<'a, '_, '_> {
     /// Sets the backlog where more waits than it lets in.
     fn backlogs(&mut self) -> Result<()> {
         for entry in self.entries() {
-            let Some(Listening { backlog, waiting }) = &entry.unix.listening else { continue };
+            let Some(Listening { backlog, waiting, .. }) = &entry.unix.listening else { continue };
             if waiting.len() > *backlog as usize {
                 let fd = &self.made[&entry.base.inode];
                 acting(entry.unix.credentials.as_ref(), || Ok(socket::listen(fd.as_fd(), *backlog as i32)?))?;
@@ -260,7 +262,14 @@ impl<'a> Build<'a, '_, '_> {
     fn waiting(&mut self) -> Result<()> {
         let mut connected = BTreeSet::new();
         for entry in self.entries() {
-            for client in entry.unix.listening.iter().flat_map(|listening| &listening.waiting) {
+            for (n, client) in entry.unix.listening.iter().flat_map(|listening| &listening.waiting).enumerate() {
+                let spot = &self.kept.spots[&entry.base.inode];
+                if *client == 0 {
+                    let fd = socket::create(libc::AF_UNIX, entry.base.sort.kind, 0)?;
+                    connect(fd.as_fd(), spot, None, self.cx)?;
+                    self.kept.gone.insert((entry.base.inode, n), fd);
+                    continue;
+                }
                 let is_client = |c: &&Entry<'_>| c.unix.peer == Peer::Waiting(entry.base.inode);
                 let Some(client_entry) = self.all.get(client).filter(is_client) else {
                     return Err(bad_image(format!("socket {client} does not wait for socket {}", entry.base.inode)));
@@ -271,7 +280,6 @@ impl<'a> Build<'a, '_, '_> {
                 // Whom the server will see; the client's own answer names the listener.
                 let (uid, gid) = (client_entry.base.owner.uid, client_entry.base.owner.gid);
                 let creator = Credentials { uid, gid, ..Credentials::default() };
-                let spot = &self.kept.spots[&entry.base.inode];
                 connect(self.made[client].as_fd(), spot, Some(&creator), self.cx)?;
             }
         }
