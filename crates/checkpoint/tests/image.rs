@@ -2,6 +2,7 @@
 //! read, but never makes rtc panic. Left out: restoring it, which only its own machine could.
 
 #![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use rtc_checkpoint::restore::Checkpoint;
 use serde_json::Value;
