@@ -107,9 +107,13 @@ impl Namespaces {
             // The offsets of a time namespace can be set until the first process is born into it.
             proc.write("self/timens_offsets", self.time_offsets.as_bytes()).context(|| "time namespace offsets")?;
         }
-        for (kind, path, namespace) in &opened {
-            entered.remember(proc, *kind)?;
-            join(namespace.as_fd(), *kind, path)?;
+        for (kind, path, namespace) in opened {
+            if kind == flags::NEWCGROUP && !self.has_user() {
+                entered.cgroup = Some((path.clone(), namespace));
+                continue;
+            }
+            entered.remember(proc, kind)?;
+            join(namespace.as_fd(), kind, path)?;
         }
         Ok(entered)
     }
@@ -137,6 +141,9 @@ pub(crate) struct Entered {
     back: Vec<(u64, OwnedFd)>,
     /// Root and working directory: joining a mount namespace changes them.
     directories: Option<(OwnedFd, OwnedFd)>,
+    /// The cgroup namespace, for init to join: where cgroup2 is mounted with `nsdelegate`, as systemd mounts it, a
+    /// process inside can't clone into a cgroup outside. With a user namespace init may not be allowed to join it.
+    pub(crate) cgroup: Option<(PathBuf, OwnedFd)>,
 }
 
 impl Entered {

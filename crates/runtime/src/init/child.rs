@@ -2,7 +2,7 @@
 //! [`steps`](super::steps) and [`life`](super::life).
 
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rtc_sys::{CallExt, Errno, process};
 use rustix::fs::{Mode, OFlags};
@@ -46,12 +46,14 @@ pub(crate) struct InitState {
     pub(crate) readonly_later: Vec<OwnedFd>,
     /// Hold in place of executing the program.
     pub(crate) hold: bool,
+    /// The cgroup namespace to join, with its path.
+    pub(crate) cgroup_namespace: Option<(PathBuf, OwnedFd)>,
 }
 
 impl InitState {
     /// What is ready before the clone.
     pub(crate) fn new(plan: InitPlan, child: Child, hold: bool) -> Self {
-        Self { plan, child, root: None, readonly_later: Vec::new(), hold }
+        Self { plan, child, root: None, readonly_later: Vec::new(), hold, cgroup_namespace: None }
     }
 
     /// The container's root, once it is attached.

@@ -166,7 +166,8 @@ impl Making {
 
     /// The clone: in the child, this doesn't return.
     fn clone_child(&mut self, state: &mut InitState) -> Result<()> {
-        let entered = state.plan.namespaces.enter(&state.child.proc)?;
+        let mut entered = state.plan.namespaces.enter(&state.child.proc)?;
+        state.cgroup_namespace = entered.cgroup.take();
         let joins_user = state.plan.namespaces.join_user.clone();
         let kinds = state.plan.namespaces.clone_flags();
         let what = Clone3 {

@@ -15,7 +15,7 @@ use super::{attributes, user};
 use crate::error::{Context, Result};
 use crate::rootfs::mount::Mounter;
 use crate::rootfs::{device, mask, pivot, tree};
-use crate::{console, hooks, lsm};
+use crate::{console, hooks, lsm, namespaces};
 
 /// A step: the context for its error (empty: the error says it all), and what to do.
 pub(crate) struct Step<T> {
@@ -120,6 +120,9 @@ pub(crate) fn die_with_parent() -> Result<()> {
 fn cgroup_namespace(state: &mut InitState) -> Result<()> {
     if state.plan.namespaces.new & flags::NEWCGROUP != 0 {
         unshare(flags::NEWCGROUP)?;
+    }
+    if let Some((path, namespace)) = state.cgroup_namespace.take() {
+        namespaces::join(namespace.as_fd(), flags::NEWCGROUP, &path)?;
     }
     Ok(())
 }
