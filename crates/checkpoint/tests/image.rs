@@ -7,7 +7,7 @@
 use rtc_checkpoint::restore::Checkpoint;
 use serde_json::Value;
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// The parts that are metadata, in the manifest's words.
 const METADATA: [&str; 4] = ["tree", "files", "container", "pagemap"];
@@ -27,17 +27,26 @@ const NUMBERS: [i128; 12] = [
     u64::MAX as i128,
 ];
 
+/// The image, within the test: it also runs where the source isn't.
+const ORIGINAL: [(&str, &[u8]); 7] = [
+    ("container-1.json", include_bytes!("data/image-v1/container-1.json")),
+    ("data-1.img", include_bytes!("data/image-v1/data-1.img")),
+    ("files-1.json", include_bytes!("data/image-v1/files-1.json")),
+    ("manifest.json", include_bytes!("data/image-v1/manifest.json")),
+    ("pagemap-1.img", include_bytes!("data/image-v1/pagemap-1.img")),
+    ("pages-1.img", include_bytes!("data/image-v1/pages-1.img")),
+    ("tree-1.json", include_bytes!("data/image-v1/tree-1.json")),
+];
+
 /// A copy of the image, which goes with this.
 struct Copy(PathBuf);
 
 impl Copy {
     fn new(name: &str) -> Self {
-        let original = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/image-v1");
         let copy = std::env::temp_dir().join(format!("image-{name}-{}", std::process::id()));
         fs::create_dir(&copy).unwrap();
-        for entry in fs::read_dir(original).unwrap() {
-            let path = entry.unwrap().path();
-            fs::copy(&path, copy.join(path.file_name().unwrap())).unwrap();
+        for (file, bytes) in ORIGINAL {
+            fs::write(copy.join(file), bytes).unwrap();
         }
         Self(copy)
     }
