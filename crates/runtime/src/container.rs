@@ -196,10 +196,8 @@ impl Container {
     pub fn kill(&self, signal: i32, all: bool) -> Result<()> {
         let number = signal;
         let everyone = all || (number == Signal::KILL.as_raw() && !self.record.own_pid_namespace);
-        if everyone
-            && number == Signal::KILL.as_raw()
-            && let Some(cgroup) = self.cgroup()?
-        {
+        let cgroup = if everyone && number == Signal::KILL.as_raw() { self.cgroup()? } else { None };
+        if let Some(cgroup) = cgroup {
             let populated = cgroup.is_populated()?;
             cgroup.kill()?;
             if populated || all {
@@ -253,11 +251,12 @@ impl Container {
         self.store.remove()?;
         drop(lock);
         // A container that was never completely created has no hooks to run; one that fails can't bring it back.
-        if let (Some(_), Ok(spec)) = (&self.record.init, spec)
-            && let Some(list) = spec.hooks().as_ref().and_then(|hooks| hooks.poststop().as_ref())
-            && let Err(e) = hooks::run("poststop", list, &oci_state(&self.record, Status::Stopped, 0), None)
-        {
-            log::warn!("{e}");
+        if let (Some(_), Ok(spec)) = (&self.record.init, spec) {
+            let list = spec.hooks().as_ref().and_then(|hooks| hooks.poststop().as_ref());
+            let state = oci_state(&self.record, Status::Stopped, 0);
+            if let Some(Err(e)) = list.map(|list| hooks::run("poststop", list, &state, None)) {
+                log::warn!("{e}");
+            }
         }
         Ok(())
     }
@@ -270,9 +269,8 @@ impl Container {
     /// Kills every process and waits for init's end.
     fn kill_for_delete(&self) -> Result<()> {
         let init = self.open_init()?;
-        if self.record.cgroup_made
-            && let Some(cgroup) = self.cgroup()?
-        {
+        let cgroup = if self.record.cgroup_made { self.cgroup()? } else { None };
+        if let Some(cgroup) = cgroup {
             cgroup.kill()?;
         }
         if let Some(init) = init {

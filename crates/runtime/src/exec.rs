@@ -365,9 +365,7 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        if let Some(pidfd) = &self.0
-            && let Err(e) = process::kill_and_reap(pidfd)
-        {
+        if let Some(Err(e)) = self.0.as_ref().map(process::kill_and_reap) {
             log::warn!("kill the new process: {e}");
         }
     }

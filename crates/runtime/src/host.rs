@@ -43,10 +43,9 @@ impl Host {
         let mut ids = Vec::new();
         for entry in entries {
             let entry = entry.context(|| format!("read {}", self.root.display()))?;
-            if let Some(id) = entry.file_name().to_str()
-                && state::check_id(id).is_ok()
-                && entry.file_type().is_ok_and(|kind| kind.is_dir())
-            {
+            let name = entry.file_name();
+            let id = name.to_str().filter(|id| state::check_id(id).is_ok());
+            if let Some(id) = id.filter(|_| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
                 ids.push(id.to_owned());
             }
         }

@@ -6,15 +6,12 @@ use crate::proc::Proc;
 /// Sets the label that the next execve takes on.
 pub(crate) fn set_exec_label(proc: &Proc, apparmor: Option<&str>, selinux: Option<&str>) -> Result<()> {
     // `attr/apparmor` is there with AppArmor only (Linux 5.8).
-    if let Some(profile) = apparmor.filter(|profile| !profile.is_empty())
-        && proc.read("self/attr/apparmor/current").is_ok()
-    {
+    let has_apparmor = || proc.read("self/attr/apparmor/current").is_ok();
+    if let Some(profile) = apparmor.filter(|profile| !profile.is_empty() && has_apparmor()) {
         proc.write("self/attr/apparmor/exec", format!("exec {profile}").as_bytes())
             .context(|| format!("apply apparmor profile {profile:?}"))?;
     }
-    if let Some(label) = selinux.filter(|label| !label.is_empty())
-        && has_selinux(proc)
-    {
+    if let Some(label) = selinux.filter(|label| !label.is_empty() && has_selinux(proc)) {
         proc.write("self/attr/exec", label.as_bytes()).context(|| format!("set selinux label {label:?}"))?;
     }
     Ok(())

@@ -247,12 +247,10 @@ impl Store {
 
     /// Removes what a call that was killed in its first moments has left: a directory without a record, locked by nobody.
     pub(crate) fn remove_leftover(&self) -> Result<()> {
-        if let Some(_lock) = self.try_lock()?
-            && !self.has(STATE)
-        {
-            self.remove()?;
+        match self.try_lock()? {
+            Some(_lock) if !self.has(STATE) => self.remove(),
+            _ => Ok(()),
         }
-        Ok(())
     }
 }
 

@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn an_owner_set_as_another_user_is_read_back() {
-        let (end, _other) = std::io::pipe().unwrap();
+        let (end, _other) = rustix::pipe::pipe().unwrap();
         let owner = Owner { kind: 1, pid: std::process::id() as i32 };
         as_user(1001, 1002, || set_owner(end.as_fd(), owner)).unwrap();
         set_signal(end.as_fd(), 34).unwrap();

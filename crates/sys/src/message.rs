@@ -243,7 +243,7 @@ mod tests {
     fn descriptors_and_credentials_travel_together() {
         let (a, b) = pair(libc::SOCK_SEQPACKET).unwrap();
         set_int_option(b.as_fd(), libc::SOL_SOCKET, libc::SO_PASSCRED, 1).unwrap();
-        let (mut reader, writer) = std::io::pipe().unwrap();
+        let (reader, writer) = rustix::pipe::pipe().unwrap();
         let me = Credentials { pid: std::process::id() as i32, uid: 7, gid: 8 };
         let rights = [writer.as_fd()];
         send(a.as_fd(), b"hello", Extra { rights: &rights, credentials: Some(me), ..Default::default() }, 0).unwrap();
@@ -262,7 +262,7 @@ mod tests {
         }
         std::fs::File::from(passed.unwrap()).write_all(b"!").unwrap();
         let mut text = String::new();
-        reader.read_to_string(&mut text).unwrap();
+        std::fs::File::from(reader).read_to_string(&mut text).unwrap();
         assert_eq!(text, "!");
     }
 

@@ -101,8 +101,7 @@ impl Connection {
         }
         let errno = field::<4>(reply.body, 0).map_or(0, i32::from_ne_bytes);
         if errno < 0 {
-            let name = format_args!("message {}", reply.sequence);
-            return Err(rtc_sys::Error::from_raw("netlink", name, -errno).into());
+            return Err(rtc_sys::Error::from_raw("netlink", format_args!("message {}", reply.sequence), -errno).into());
         }
         if reply.flags & NLM_F_DUMP_INTR != 0 {
             return Err(rtc_sys::Error::new("netlink", "dump", Errno::EINTR).into());

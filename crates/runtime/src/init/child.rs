@@ -178,9 +178,8 @@ impl Child {
     /// others in the container, if they have CAP_SYS_PTRACE, and shouldn't hold what shows the host.
     fn narrow_proc(&mut self) {
         let own = self.root.as_ref().and_then(|root| root.resolve_plain(Path::new("/proc")).ok());
-        if let Some(own) = own.and_then(|own| Proc::verified(own).ok())
-            && own.read("self/stat").is_ok()
-        {
+        let own = own.and_then(|own| Proc::verified(own).ok());
+        if let Some(own) = own.filter(|own| own.read("self/stat").is_ok()) {
             self.proc = own;
         }
     }

@@ -191,10 +191,8 @@ fn paths(facts: &Facts<'_>) -> std::result::Result<(), String> {
             return Err(format!("{what} entry {path:?} is not absolute"));
         }
     }
-    if let Some(propagation) = facts.linux.rootfs_propagation()
-        && !propagation.is_empty()
-        && crate::rootfs::options::propagation_type(propagation).is_none()
-    {
+    let is_unknown = |name: &&String| !name.is_empty() && crate::rootfs::options::propagation_type(name).is_none();
+    if let Some(propagation) = facts.linux.rootfs_propagation().as_ref().filter(is_unknown) {
         return Err(format!("rootfsPropagation {propagation:?} is not one of shared, slave, private, unbindable"));
     }
     Ok(())

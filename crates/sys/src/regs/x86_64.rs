@@ -184,8 +184,10 @@ pub fn set_xstate(tid: i32, area: &[u8]) -> Result<()> {
 pub fn xfeatures() -> u64 {
     use std::arch::x86_64::{__cpuid, _xgetbv};
     const OSXSAVE: u32 = 1 << 27;
+    /// # Safety
+    /// The processor has xsave and the kernel has enabled it. (A safe function with a target feature needs Rust 1.86.)
     #[target_feature(enable = "xsave")]
-    fn xcr0() -> u64 {
+    unsafe fn xcr0() -> u64 {
         // SAFETY: called only after CPUID said that the kernel has enabled xsave.
         unsafe { _xgetbv(0) }
     }
