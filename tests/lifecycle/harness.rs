@@ -283,9 +283,9 @@ impl Drop for Bundle {
     }
 }
 
-const APPLETS: [&str; 25] = [
-    "sh", "cat", "echo", "env", "false", "grep", "head", "id", "kill", "ls", "mkfifo", "printf", "ps", "pwd",
-    "readlink", "sleep", "stty", "tail", "test", "touch", "true", "tty", "usleep", "wc", "dd",
+const APPLETS: &[&str] = &[
+    "sh", "cat", "echo", "env", "false", "grep", "head", "id", "ip", "kill", "ls", "mount", "umount", "stat", "mkfifo",
+    "printf", "ps", "pwd", "readlink", "sleep", "stty", "tail", "test", "touch", "true", "tty", "usleep", "wc", "dd",
 ];
 
 fn config(id: &str, args: &[&str]) -> Value {

@@ -11,6 +11,7 @@ mod failures;
 mod harness;
 mod killed;
 mod life;
+mod net_devices;
 mod output;
 mod processes;
 mod pty;

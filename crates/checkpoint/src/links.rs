@@ -1,7 +1,7 @@
 //! Network interfaces of a namespace, all set down at once.
 
 use crate::error::{Context as _, Result};
-use crate::netlink::{Connection, Message, field};
+use crate::netlink::{self, Message, field};
 use std::os::fd::BorrowedFd;
 
 /// Sets all interfaces of the namespace down, except the loopback interface.
@@ -11,7 +11,7 @@ use std::os::fd::BorrowedFd;
 pub fn set_down(namespace: BorrowedFd<'_>) -> Result<()> {
     const RTM_NEWLINK: u16 = 16;
     const RTM_GETLINK: u16 = 18;
-    let mut route = Connection::open(libc::NETLINK_ROUTE, Some(namespace))?;
+    let mut route = netlink::open(libc::NETLINK_ROUTE, Some(namespace))?;
     let mut request = Message::default();
     request.begin(RTM_GETLINK, libc::NLM_F_DUMP as u16, route.sequence()).fixed(&[0; 16]);
     let mut links = Vec::new();

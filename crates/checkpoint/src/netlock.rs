@@ -10,7 +10,7 @@
 //! the other ends with a reset. [`keep`] has a table of its own that outlives us; its entries expire.
 
 use crate::error::{Context as _, Result};
-use crate::netlink::{Attributes, Connection, Message};
+use crate::netlink::{self, Attributes, Connection, Message};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -120,7 +120,7 @@ pub fn keep(namespace: Option<BorrowedFd<'_>>, connections: &[Locked], seconds: 
 /// # Errors
 /// When the kernel has no nftables.
 pub fn forget(namespace: Option<BorrowedFd<'_>>) -> Result<()> {
-    let mut connection = Connection::open(libc::NETLINK_NETFILTER, namespace)?;
+    let mut connection = netlink::open(libc::NETLINK_NETFILTER, namespace)?;
     let mut message = Message::default();
     message.begin(GET_TABLE, libc::NLM_F_DUMP as u16, connection.sequence()).fixed(&header());
     let mut names = Vec::new();
@@ -153,7 +153,7 @@ fn table(
     seconds: Option<u64>,
     connections: &[Locked],
 ) -> Result<Connection> {
-    let mut connection = Connection::open(libc::NETLINK_NETFILTER, namespace)?;
+    let mut connection = netlink::open(libc::NETLINK_NETFILTER, namespace)?;
     let rules = DIRECTIONS.len() * FAMILIES.len();
     batch(&mut connection, 1 + FAMILIES.len() + DIRECTIONS.len() + rules, |message, next| {
         message.begin(NEW_TABLE, CREATE, next()).fixed(&header()).string(1, table).be32(2, flags);
@@ -206,7 +206,7 @@ fn batch(
     message.begin(BATCH_BEGIN, 0, owner.sequence()).fixed(&subsystem);
     write(&mut message, &mut || owner.sequence());
     message.begin(BATCH_END, 0, owner.sequence()).fixed(&subsystem);
-    owner.apply(message.bytes(), count)
+    Ok(owner.apply(message.bytes(), count)?)
 }
 
 /// A connection's element of its family's set: the other end first.

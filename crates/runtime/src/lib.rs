@@ -26,6 +26,7 @@ mod idmap;
 pub mod init;
 mod lsm;
 mod namespaces;
+mod net_devices;
 pub mod options;
 mod proc;
 mod process;

@@ -168,6 +168,14 @@ impl Entered {
         Ok(entered)
     }
 
+    /// Enters the network namespace of a process.
+    pub(crate) fn network_of(proc: &Proc, pidfd: &impl AsFd) -> Result<Self> {
+        let mut entered = Self::default();
+        entered.remember(proc, flags::NEWNET)?;
+        setns(pidfd.as_fd(), flags::NEWNET).context(|| "enter the container's network namespace")?;
+        Ok(entered)
+    }
+
     fn leave(&mut self) -> Result<()> {
         while let Some((kind, namespace)) = self.back.pop() {
             setns(namespace.as_fd(), kind).context(|| format!("return to the own {} namespace", file_of(kind)))?;

@@ -23,6 +23,7 @@ pub mod message;
 pub mod mount;
 pub mod mqueue;
 pub mod net;
+pub mod netlink;
 pub mod pagemap;
 pub mod pidfd;
 pub mod process;

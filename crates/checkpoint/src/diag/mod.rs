@@ -9,7 +9,7 @@ pub mod packet;
 pub mod unix;
 
 use crate::error::{Context as _, Result};
-use crate::netlink::{Connection, Message};
+use crate::netlink::{self, Connection, Message};
 use std::os::fd::BorrowedFd;
 
 /// `SOCK_DIAG_BY_FAMILY` of <linux/sock_diag.h>.
@@ -25,7 +25,7 @@ impl Diag {
     /// # Errors
     /// When the namespace can't be entered.
     pub fn open(namespace: Option<BorrowedFd<'_>>) -> Result<Self> {
-        Ok(Self(Connection::open(libc::NETLINK_SOCK_DIAG, namespace).context(|| "sock_diag")?))
+        Ok(Self(netlink::open(libc::NETLINK_SOCK_DIAG, namespace).context(|| "sock_diag")?))
     }
 
     /// Dumps with the request `fixed`; `each` gets the body of every answer.

@@ -148,7 +148,7 @@ fn loopback_up() {
     const RTM_NEWLINK: u16 = 16;
     let up = (libc::IFF_UP as u32).to_ne_bytes();
     let fixed = [[0; 4], 1_i32.to_ne_bytes(), up, up].concat();
-    let mut route = Connection::open(libc::NETLINK_ROUTE, None).unwrap();
+    let mut route = Connection::open(libc::NETLINK_ROUTE).unwrap();
     let mut message = Message::default();
     message.begin(RTM_NEWLINK, libc::NLM_F_ACK as u16, route.sequence()).fixed(&fixed);
     route.apply(message.bytes(), 1).unwrap();

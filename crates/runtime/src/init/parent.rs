@@ -22,7 +22,7 @@ use crate::proc::Proc;
 use crate::rootfs::mount::MountPlan;
 use crate::state::{OciState, Status, check_id};
 use crate::store::{Init, Lock, Record, Store};
-use crate::{console, hooks, namespaces, process};
+use crate::{console, hooks, namespaces, net_devices, process};
 
 /// What becomes of the child when the container stands.
 pub(crate) enum Goal<'a> {
@@ -215,6 +215,9 @@ impl Making {
         if state.plan.namespaces.new & flags::NEWUSER != 0 {
             state.plan.id_maps.write(proc, self.pid)?;
             channel.go()?;
+        }
+        if let (Some(devices), Some(init)) = (state.plan.linux().and_then(|l| l.net_devices().as_ref()), &self.init) {
+            net_devices::give(devices, proc, init, self.pid)?;
         }
         self.limit(&state.plan.spec)?;
         let mut talk = conversation::Talk::new(channel, side, &state.child.plan, self.pid);

@@ -12,7 +12,8 @@ use crate::error::{Error, Kind, Result};
 type Check = fn(&Facts<'_>) -> std::result::Result<(), String>;
 
 /// The checks, from the general to the particular.
-const CHECKS: &[Check] = &[version, namespaces, hostname, user_namespace, time_offsets, sysctl, paths, missing];
+const CHECKS: &[Check] =
+    &[version, namespaces, hostname, user_namespace, time_offsets, sysctl, net_devices, paths, missing];
 
 struct Facts<'a> {
     spec: &'a Spec,
@@ -172,11 +173,29 @@ fn sysctl(facts: &Facts<'_>) -> std::result::Result<(), String> {
     Ok(())
 }
 
+/// Devices need a namespace to go to, and names that the kernel takes.
+fn net_devices(facts: &Facts<'_>) -> std::result::Result<(), String> {
+    let Some(devices) = facts.linux.net_devices().as_ref().filter(|devices| !devices.is_empty()) else { return Ok(()) };
+    if !facts.kinds.contains(&LinuxNamespaceType::Network) {
+        return Err("unable to move network devices without a private NET namespace".into());
+    }
+    let mut taken = HashSet::new();
+    for (outside, device) in devices {
+        let inside = device.name().as_deref().filter(|name| !name.is_empty()).unwrap_or(outside);
+        for name in [outside.as_str(), inside] {
+            if !crate::net_devices::is_valid_name(name) {
+                return Err(format!("linux.netDevices: invalid network device name {name:?}"));
+            }
+        }
+        if !taken.insert(inside) {
+            return Err(format!("linux.netDevices: two devices would be called {inside:?}"));
+        }
+    }
+    Ok(())
+}
+
 /// What this version can't do is refused, not left out in silence.
 fn missing(facts: &Facts<'_>) -> std::result::Result<(), String> {
-    if facts.linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()) {
-        return Err("linux.netDevices is not supported yet: move the interfaces with a createRuntime hook".into());
-    }
     if facts.linux.intel_rdt().is_some() {
         return Err("linux.intelRdt is not supported yet: leave it out".into());
     }

@@ -1,9 +1,9 @@
 //! A netlink socket, and requests over it.
 
+use std::os::fd::{AsFd, OwnedFd};
+
 use super::attributes::{Reply, field, next_reply};
-use crate::error::{Context as _, Error, Kind, Result};
-use rtc_sys::{Errno, message, socket};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use crate::{Errno, Error, Result, message, socket};
 
 /// The kernel cuts dumps into messages of at most this much (`SKB_WITH_OVERHEAD(32768)`).
 const BUFFER: usize = 32 << 10;
@@ -20,16 +20,12 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Opens a socket of the netlink `protocol` (`NETLINK_*`) in our network namespace, or in the one given.
+    /// Opens a socket of the netlink `protocol` (`NETLINK_*`) in the calling thread's network namespace.
     ///
     /// # Errors
-    /// When the namespace can't be entered or the kernel lacks the protocol.
-    pub fn open(protocol: i32, namespace: Option<BorrowedFd<'_>>) -> Result<Self> {
-        let create = || socket::create(libc::AF_NETLINK, libc::SOCK_RAW, protocol).map_err(Error::from);
-        let socket = match namespace {
-            None => create()?,
-            Some(namespace) => crate::netns::inside(namespace, create)?,
-        };
+    /// When the kernel lacks the protocol.
+    pub fn open(protocol: i32) -> Result<Self> {
+        let socket = socket::create(libc::AF_NETLINK, libc::SOCK_RAW, protocol)?;
         // Without it an error repeats the whole request.
         socket::set_int_option(socket.as_fd(), libc::SOL_NETLINK, NETLINK_CAP_ACK, 1)?;
         Ok(Self { socket, sequence: 0 })
@@ -81,14 +77,14 @@ impl Connection {
     }
 
     fn transmit(&self, bytes: &[u8]) -> Result<()> {
-        message::send(self.socket.as_fd(), bytes, message::Extra::default(), 0).context(|| "netlink")?;
+        message::send(self.socket.as_fd(), bytes, message::Extra::default(), 0)?;
         Ok(())
     }
 
     fn receive(&self, buffer: &mut [u8]) -> Result<usize> {
-        let got = message::receive(self.socket.as_fd(), buffer, 0).context(|| "netlink")?;
+        let got = message::receive(self.socket.as_fd(), buffer, 0)?;
         if got.flags & libc::MSG_TRUNC != 0 {
-            return Err(Error::new(Kind::System, "netlink: an answer is longer than the kernel's limit"));
+            return Err(Error::new("netlink", "an answer longer than the kernel's limit", Errno::EMSGSIZE));
         }
         Ok(got.len)
     }
@@ -101,10 +97,10 @@ impl Connection {
         }
         let errno = field::<4>(reply.body, 0).map_or(0, i32::from_ne_bytes);
         if errno < 0 {
-            return Err(rtc_sys::Error::from_raw("netlink", format_args!("message {}", reply.sequence), -errno).into());
+            return Err(Error::from_raw("netlink", format_args!("message {}", reply.sequence), -errno));
         }
         if reply.flags & NLM_F_DUMP_INTR != 0 {
-            return Err(rtc_sys::Error::new("netlink", "dump", Errno::EINTR).into());
+            return Err(Error::new("netlink", "dump", Errno::EINTR));
         }
         Ok(true)
     }

@@ -1,0 +1,208 @@
+//! `linux.netDevices`: network devices of the host's that become the container's.
+//!
+//! A device keeps its hardware address, MTU and the like, which the move doesn't touch, and its global addresses, which
+//! the move drops and which are therefore set anew; it ends up "up" (runtime-spec, config-linux, "Network Devices").
+//! Routes, and addresses of a lease's or link's scope, are whoever configures the network's.
+//! The way back is the kernel's: with its namespace a virtual device goes and a physical one returns to the host.
+
+use std::collections::{BTreeMap, HashMap};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use oci_spec::runtime::LinuxNetDevice;
+use rtc_sys::Errno;
+use rtc_sys::netlink::{Attributes, Connection, Message, field};
+use rustix::fs::OFlags;
+
+use crate::error::{Context, Error, Kind, Result};
+use crate::namespaces::Entered;
+use crate::proc::Proc;
+
+// linux/rtnetlink.h
+const RTM_NEWLINK: u16 = 16;
+const RTM_GETLINK: u16 = 18;
+const RTM_NEWADDR: u16 = 20;
+const RTM_GETADDR: u16 = 22;
+/// `sizeof(struct ifaddrmsg)`.
+const ADDRESS_HEADER: usize = 8;
+// linux/if_link.h, linux/if_addr.h
+const IFLA_IFNAME: u16 = 3;
+const IFLA_NET_NS_FD: u16 = 28;
+const IFA_LABEL: u16 = 3;
+const IFA_CACHEINFO: u16 = 6;
+const IFA_FLAGS: u16 = 8;
+const IFA_F_PERMANENT: u32 = 0x80;
+/// `RT_SCOPE_UNIVERSE`: an address that is meant for the whole net.
+const SCOPE_GLOBAL: u8 = 0;
+/// `IFNAMSIZ` without the terminating zero.
+const NAME_MAX: usize = 15;
+
+/// An address of a device, as the message that would make it: without the device's index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Address {
+    header: [u8; ADDRESS_HEADER],
+    attributes: Vec<(u16, Vec<u8>)>,
+}
+
+/// Whether the kernel would take `name` for a device (net/core/dev.c, `dev_valid_name`).
+pub(crate) fn is_valid_name(name: &str) -> bool {
+    let plain = |c: char| c != '/' && c != ':' && !c.is_whitespace() && c != '\0';
+    !matches!(name, "" | "." | "..") && name.len() <= NAME_MAX && name.chars().all(plain)
+}
+
+/// Moves devices of this process's network namespace into that of the process behind `init`, whose pid is `pid`.
+///
+/// # Errors
+/// There is no such device, the name is taken in the container, or the kernel won't move it (`EOPNOTSUPP`, `EINVAL`).
+pub(crate) fn give(devices: &HashMap<String, LinuxNetDevice>, proc: &Proc, init: &OwnedFd, pid: i32) -> Result<()> {
+    if devices.is_empty() {
+        return Ok(());
+    }
+    let mut host = Connection::open(libc::NETLINK_ROUTE)?;
+    let namespace = proc.open_link(format!("{pid}/ns/net"), OFlags::RDONLY)?;
+    let entered = Entered::network_of(proc, init)?;
+    let container = Connection::open(libc::NETLINK_ROUTE);
+    entered.finish()?;
+    let mut container = container?;
+    // Sorted: what fails doesn't depend on the hash.
+    let sorted: BTreeMap<_, _> = devices.iter().collect();
+    for (name, device) in sorted {
+        let inside = device.name().as_deref().filter(|name| !name.is_empty()).unwrap_or(name);
+        give_one(&mut host, &mut container, &namespace, (name, inside))
+            .context(|| format!("linux.netDevices: {name:?}"))?;
+    }
+    Ok(())
+}
+
+fn give_one(
+    host: &mut Connection,
+    container: &mut Connection,
+    namespace: &OwnedFd,
+    (outside, inside): (&str, &str),
+) -> Result<()> {
+    let missing = || Error::new(Kind::Invalid, "there is no such network device on the host");
+    let index = find(host, outside)?.ok_or_else(missing)?;
+    // After the move it would be too late.
+    if find(container, inside)?.is_some() {
+        return Err(Error::new(Kind::Invalid, format!("the container has a network device {inside:?} already")));
+    }
+    let addresses = addresses(host, index)?;
+    let mut message = Message::default();
+    message.begin(RTM_NEWLINK, libc::NLM_F_ACK as u16, host.sequence()).fixed(&link_header(index, 0));
+    message.attribute(IFLA_NET_NS_FD, &namespace.as_fd().as_raw_fd().to_ne_bytes());
+    message.string(IFLA_IFNAME, inside);
+    host.apply(message.bytes(), 1).context(|| "move it to the container")?;
+    let index = find(container, inside)?.ok_or_else(missing)?;
+    for address in &addresses {
+        let message = add(container.sequence(), address, index);
+        container.apply(&message, 1).context(|| "give it its address again")?;
+    }
+    let mut message = Message::default();
+    message.begin(RTM_NEWLINK, libc::NLM_F_ACK as u16, container.sequence());
+    message.fixed(&link_header(index, libc::IFF_UP as u32));
+    container.apply(message.bytes(), 1).context(|| "bring it up")
+}
+
+/// `struct ifinfomsg`: family and type (4), index, flags, which of them to change.
+fn link_header(index: u32, flags: u32) -> [u8; 16] {
+    let mut header = [0; 16];
+    header[4..8].copy_from_slice(&index.to_ne_bytes());
+    header[8..12].copy_from_slice(&flags.to_ne_bytes());
+    header[12..16].copy_from_slice(&flags.to_ne_bytes());
+    header
+}
+
+/// The index of a device.
+fn find(connection: &mut Connection, name: &str) -> Result<Option<u32>> {
+    let mut message = Message::default();
+    // The acknowledgement ends the answer.
+    message.begin(RTM_GETLINK, libc::NLM_F_ACK as u16, connection.sequence()).fixed(&[0; 16]);
+    message.string(IFLA_IFNAME, name);
+    let mut index = None;
+    match connection.dump(message.bytes(), &mut |body| index = field::<4>(body, 4).map(u32::from_ne_bytes)) {
+        Ok(()) => Ok(index),
+        Err(e) if e.errno() == Errno::ENODEV => Ok(None),
+        Err(e) => Err(Error::from(e).context(format!("look for device {name:?}"))),
+    }
+}
+
+/// The addresses of a device that go with it: global ones that somebody set for good.
+fn addresses(connection: &mut Connection, index: u32) -> Result<Vec<Address>> {
+    let mut message = Message::default();
+    message.begin(RTM_GETADDR, libc::NLM_F_DUMP as u16, connection.sequence()).fixed(&[0; ADDRESS_HEADER]);
+    let mut found = Vec::new();
+    let mut each = |body: &[u8]| found.extend(Address::parse(body, index));
+    connection.dump(message.bytes(), &mut each).context(|| "list its addresses")?;
+    Ok(found)
+}
+
+impl Address {
+    /// From the body of an `RTM_NEWADDR`; none when it is another device's, or doesn't go with its own.
+    fn parse(body: &[u8], index: u32) -> Option<Self> {
+        let header = field::<ADDRESS_HEADER>(body, 0)?;
+        let scope = header[3];
+        if scope != SCOPE_GLOBAL || header[4..] != index.to_ne_bytes() {
+            return None;
+        }
+        let attributes: Vec<_> =
+            Attributes(&body[ADDRESS_HEADER..]).map(|(kind, value)| (kind, value.to_vec())).collect();
+        let wide = attributes.iter().find(|(kind, _)| *kind == IFA_FLAGS).and_then(|(_, value)| field::<4>(value, 0));
+        let flags = wide.map_or_else(|| u32::from(header[2]), u32::from_ne_bytes);
+        // Lifetimes of a permanent address are infinite, which is what leaving them out means; and a label that isn't
+        // said is the device's name, which may be another now.
+        let keep = attributes.into_iter().filter(|(kind, _)| !matches!(*kind, IFA_CACHEINFO | IFA_LABEL)).collect();
+        (flags & IFA_F_PERMANENT != 0).then_some(Self { header, attributes: keep })
+    }
+}
+
+/// The message that gives a device an address.
+fn add(sequence: u32, address: &Address, index: u32) -> Vec<u8> {
+    let mut header = address.header;
+    header[4..].copy_from_slice(&index.to_ne_bytes());
+    let mut message = Message::default();
+    let flags = libc::NLM_F_ACK | libc::NLM_F_CREATE | libc::NLM_F_EXCL;
+    message.begin(RTM_NEWADDR, flags as u16, sequence).fixed(&header);
+    for (kind, value) in &address.attributes {
+        message.attribute(*kind, value);
+    }
+    message.bytes().to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_that_the_kernel_takes() {
+        for good in ["eth0", "a.b", "fifteen-letters", "e\u{e9}"] {
+            assert!(is_valid_name(good), "{good:?}");
+        }
+        for bad in ["", ".", "..", "a/b", "a b", "a:1", "sixteen-letters-", "a\n"] {
+            assert!(!is_valid_name(bad), "{bad:?}");
+        }
+    }
+
+    fn body(scope: u8, flags: u32, index: u32) -> Vec<u8> {
+        let mut message = Message::default();
+        let mut header = [2, 24, flags as u8, scope, 0, 0, 0, 0];
+        header[4..].copy_from_slice(&index.to_ne_bytes());
+        message.begin(RTM_NEWADDR, 0, 1).fixed(&header);
+        message
+            .attribute(2, &[10, 0, 0, 1])
+            .attribute(IFA_CACHEINFO, &[255; 16])
+            .attribute(IFA_FLAGS, &flags.to_ne_bytes());
+        message.bytes()[16..].to_vec()
+    }
+
+    #[test]
+    fn permanent_global_addresses_go_with_the_device() {
+        let address = Address::parse(&body(0, IFA_F_PERMANENT, 7), 7).unwrap();
+        assert_eq!(address.attributes[0], (2, vec![10, 0, 0, 1]));
+        assert!(address.attributes.iter().all(|(kind, _)| *kind != IFA_CACHEINFO));
+        // Of another device, of a link's scope, with a lease's lifetime.
+        for other in [body(0, IFA_F_PERMANENT, 8), body(253, IFA_F_PERMANENT, 7), body(0, 0, 7), vec![2, 24]] {
+            assert_eq!(Address::parse(&other, 7), None);
+        }
+        let message = add(3, &address, 9);
+        assert_eq!(message[20..24], 9u32.to_ne_bytes());
+    }
+}
