@@ -236,11 +236,13 @@ impl Container {
                 return Err(wrong(&message).with_hint("kill it first, or delete it with --force"));
             }
         }
-        if let Some(cgroup) = self.cgroup()? {
-            if self.record.cgroup_made {
-                cgroup.kill()?;
-                cgroup.remove(VANISH)?;
-            } else {
+        let cgroup = self.cgroup()?;
+        if let (Some(placement), true) = (&self.record.cgroup, self.record.cgroup_made) {
+            cgroup.as_ref().map_or(Ok(()), Cgroup::kill)?;
+            placement.remove(cgroup, VANISH)?;
+        } else if let Some(cgroup) = cgroup {
+            // A scope goes by itself.
+            if self.record.cgroup.as_ref().is_some_and(|placement| placement.scope.is_none()) {
                 // Made by the call that was killed, if it is empty; else another's, and it stays.
                 let path = cgroup.path();
                 let _ =
@@ -328,7 +330,11 @@ impl Container {
         }
         let mut resources = resources.clone();
         resources.set_devices(None);
-        self.need_cgroup()?.apply(&resources)
+        let cgroup = self.need_cgroup()?;
+        match &self.record.cgroup {
+            Some(placement) => placement.update(&cgroup, &resources),
+            None => cgroup.apply(&resources),
+        }
     }
 
     /// What the container uses: the `data` object of `events --stats`.

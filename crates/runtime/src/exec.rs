@@ -174,7 +174,7 @@ fn exec(container: &Container, options: &ExecOptions) -> Result<Executed> {
         init,
         child: Child::new(plan, proc, state, theirs),
     };
-    let (pid, pidfd) = joiner.clone_child(cgroup, options)?;
+    let (pid, pidfd) = joiner.clone_child(home_of(container, cgroup)?, options)?;
     let guard = Guard(Some(pidfd));
     joiner.child.channel = None;
     if let Some(score) = joiner.child.plan.process.oom_score_adj() {
@@ -191,6 +191,14 @@ fn exec(container: &Container, options: &ExecOptions) -> Result<Executed> {
     ours.go()?;
     talk.until_closed(&joiner.child.state)?;
     Ok(Executed { pid, pidfd: guard.keep()?, console })
+}
+
+/// The cgroup that the container's processes live in: below its own, where an annotation said so.
+fn home_of(container: &Container, cgroup: Option<Cgroup>) -> Result<Option<Cgroup>> {
+    match &container.record.cgroup {
+        Some(placement) if placement.scope.is_some() => placement.open_home(&Hierarchy::find()?),
+        _ => Ok(cgroup),
+    }
 }
 
 fn stopped() -> Error {

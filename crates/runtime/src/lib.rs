@@ -17,6 +17,7 @@ mod capabilities;
 pub mod cgroup;
 mod console;
 pub mod container;
+mod dbus;
 pub mod error;
 pub mod exec;
 pub mod features;

@@ -85,6 +85,13 @@ fn make(root: BorrowedFd<'_>, path: &Path) -> rtc_sys::Result<(OwnedFd, bool)> {
     }
 }
 
+/// Makes the cgroup `path` below another, handing controllers down on the way; done again, it only does the latter.
+pub(super) fn descend(above: &Cgroup, path: &Path) -> Result<Cgroup> {
+    let full = above.path.join(path);
+    let (dir, _) = make(above.dirfd(), path).context(|| format!("cgroup {}", full.display()))?;
+    Ok(Cgroup { dir, path: full })
+}
+
 /// Enables, for the children of a cgroup, every controller that it has and they don't.
 ///
 /// Each by itself: one that can't be enabled (EBUSY: the cgroup has processes of its own; EINVAL: real-time tasks with

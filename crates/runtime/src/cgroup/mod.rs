@@ -1,4 +1,4 @@
-//! Control groups, version 2, by their own file system.
+//! Control groups, version 2, by their own file system, or below a scope that systemd makes.
 //!
 //! A [`Placement`] says where a container's cgroup is and who manages it; it is plain data and lives in the state file.
 //! A [`Hierarchy`] is the mounted cgroup2 file system, found in `/proc/self/mountinfo`.
@@ -8,8 +8,9 @@
 //! freezing, killing, events and device rules are core functions of version 2, and a limit whose controller is missing
 //! is an error that names both.
 //!
-//! Left out: version 1 controllers (net_cls, net_prio, kernel memory, real-time scheduling), and for now the systemd
-//! driver, which a [`Placement`] has room for.
+//! Who makes and removes cgroups is a [`CgroupManager`]; what differs between them stands in `driver`.
+//!
+//! Left out: version 1 controllers (net_cls, net_prio, kernel memory, real-time scheduling).
 //!
 //! Kernel: cgroup2 with `cgroup.freeze` (5.2), device programs (4.15, atomic replacement 5.6), `cgroup.kill` (5.14, else
 //! signals), `CLONE_INTO_CGROUP` (5.7).
@@ -17,23 +18,28 @@
 mod control;
 mod create;
 pub mod devices;
+mod driver;
 mod events;
 mod freezer;
 mod hierarchy;
+mod holder;
 mod limits;
 mod membership;
 mod placement;
 mod remove;
 pub mod stats;
+mod systemd;
 mod wait;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+pub use driver::{Made, Wanted};
 pub use events::{Event, Watch};
 pub use hierarchy::Hierarchy;
 pub use placement::{CgroupManager, Placement};
 pub use stats::Stats;
+pub use systemd::Scope;
 
 /// A directory of the cgroup2 hierarchy, held open.
 ///

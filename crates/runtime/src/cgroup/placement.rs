@@ -4,6 +4,7 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::Scope;
 use crate::{Error, Kind, Result};
 
 /// Who makes and removes the cgroup of a container.
@@ -29,6 +30,9 @@ pub struct Placement {
     pub manager: CgroupManager,
     /// The path from the root of the hierarchy, absolute and without `.` and `..`.
     pub path: PathBuf,
+    /// The scope of systemd that it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<Scope>,
 }
 
 impl Placement {
@@ -37,17 +41,18 @@ impl Placement {
     /// An absolute path is taken from the root of the hierarchy; a relative one from the parent of the cgroup that this
     /// process is in, as runc does; none or an empty one means `/ID`.
     /// `..` can't climb above the root.
+    /// For systemd it is `slice:prefix:name` ([`Scope::parse`]), and `path` is where the system's systemd will put it.
     /// `None` when the manager is [`CgroupManager::Disabled`].
     ///
     /// # Errors
-    /// `Kind::Invalid` for [`CgroupManager::Systemd`], which this version lacks, and for a path with a NUL or newline;
-    /// or `/proc/self/cgroup` can't be read.
+    /// `Kind::Invalid` for a path that the manager can't use; or `/proc/self/cgroup` can't be read.
     pub fn resolve(manager: CgroupManager, cgroups_path: Option<&Path>, id: &str) -> Result<Option<Self>> {
         match manager {
             CgroupManager::Disabled => return Ok(None),
             CgroupManager::Systemd => {
-                return Err(Error::new(Kind::Invalid, "the systemd cgroup driver is not supported yet")
-                    .with_hint("leave out --systemd-cgroup: the cgroupfs driver works under systemd too"));
+                let text = cgroups_path.unwrap_or(Path::new("")).to_string_lossy();
+                let scope = Scope::parse(&text, id, false)?;
+                return Ok(Some(Self { manager, path: scope.path()?, scope: Some(scope) }));
             }
             CgroupManager::Cgroupfs => {}
         }
@@ -66,7 +71,7 @@ impl Placement {
         if path == Path::new("/") {
             return Err(Error::new(Kind::Invalid, format!("linux.cgroupsPath {wanted:?} names the root cgroup")));
         }
-        Ok(Some(Self { manager, path }))
+        Ok(Some(Self { manager, path, scope: None }))
     }
 }
 
@@ -123,9 +128,15 @@ mod tests {
 
     #[test]
     fn the_state_file_form_is_stable() {
-        let placement = Placement { manager: CgroupManager::Cgroupfs, path: "/a/b".into() };
+        let placement = Placement { manager: CgroupManager::Cgroupfs, path: "/a/b".into(), scope: None };
         let text = serde_json::to_string(&placement).unwrap();
         assert_eq!(text, r#"{"manager":"cgroupfs","path":"/a/b"}"#);
         assert_eq!(serde_json::from_str::<Placement>(&text).unwrap(), placement);
+        let placement = Placement::resolve(CgroupManager::Systemd, Some(Path::new("a-b.slice:p:c")), "x").unwrap();
+        let text = serde_json::to_string(&placement).unwrap();
+        let path = "/a.slice/a-b.slice/p-c.scope";
+        let scope = r#"{"unit":"p-c.scope","slice":"a-b.slice"}"#;
+        assert_eq!(text, format!(r#"{{"manager":"systemd","path":"{path}","scope":{scope}}}"#));
+        assert_eq!(serde_json::from_str::<Option<Placement>>(&text).unwrap(), placement);
     }
 }

@@ -13,7 +13,7 @@ use super::life;
 use super::plan::{InitPlan, ProcessPlan};
 use super::sync::{Channel, channel};
 use crate::bundle::Bundle;
-use crate::cgroup::{Cgroup, Hierarchy, Placement};
+use crate::cgroup::{Hierarchy, Made, Placement, Wanted};
 use crate::container::{self, Container};
 use crate::error::{Context, Error, Kind, Result};
 use crate::host::Host;
@@ -48,7 +48,7 @@ struct Making {
     store: Store,
     _lock: Lock,
     record: Record,
-    cgroup: Option<Cgroup>,
+    cgroup: Option<Made>,
     init: Option<OwnedFd>,
     pid: i32,
     done: bool,
@@ -91,7 +91,11 @@ impl Making {
     fn begin(host: &Host, options: &CreateOptions, bundle: &Bundle) -> Result<Self> {
         let linux = bundle.spec.linux().as_ref();
         let cgroups_path = linux.and_then(|linux| linux.cgroups_path().as_deref());
-        let placement = Placement::resolve(host.cgroup_manager, cgroups_path, &options.id)?;
+        let mut placement = Placement::resolve(host.cgroup_manager, cgroups_path, &options.id)?;
+        let annotations = bundle.spec.annotations().clone().unwrap_or_default();
+        if let Some(placement) = &mut placement {
+            placement.annotate(&annotations)?;
+        }
         let pid_namespace = linux.is_some_and(|linux| namespaces::Namespaces::plan(linux).new & flags::NEWPID != 0);
         host.make_root()?;
         let (store, lock) = Store::create(host.dir(&options.id))?;
@@ -99,11 +103,13 @@ impl Making {
         record.keyring = (!options.no_new_keyring).then(|| options.id.clone());
         let mut making = Self { store, _lock: lock, record, cgroup: None, init: None, pid: 0, done: false };
         making.store.write_config(&bundle.config)?;
-        if let Some(placement) = making.record.cgroup.clone() {
+        if making.record.cgroup.is_some() {
             // Named before it is made, or a call that is killed in between would leave it for ever; known to be ours
             // only afterwards, because `delete` kills what is in it.
             making.store.write(&making.record)?;
-            making.cgroup = Some(Hierarchy::find()?.create(&placement)?);
+            let resources = linux.and_then(|linux| linux.resources().as_ref());
+            let wanted = Wanted { id: &options.id, resources, annotations: &annotations };
+            making.cgroup = making.record.cgroup.as_mut().map(|placement| placement.make(wanted)).transpose()?;
             making.record.cgroup_made = true;
         }
         making.store.write(&making.record)?;
@@ -113,7 +119,7 @@ impl Making {
     /// Limits and device rules: while the child mounts, on another CPU, and before anything of the container's runs.
     fn limit(&self, spec: &Spec) -> Result<()> {
         let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
-        let Some(cgroup) = &self.cgroup else { return Ok(()) };
+        let Some(Made { cgroup, .. }) = &self.cgroup else { return Ok(()) };
         if let Some(resources) = resources {
             cgroup.apply(resources)?;
         }
@@ -131,7 +137,7 @@ impl Making {
         goal: &Goal<'_>,
     ) -> Result<(InitState, Channel)> {
         let (ours, theirs) = channel()?;
-        let plan = InitPlan::new(bundle, options, self.cgroup.as_ref(), &proc)?;
+        let plan = InitPlan::new(bundle, options, self.cgroup.as_ref().map(Made::home), &proc)?;
         self.delegate(&plan, bundle)?;
         let linux = bundle.spec.linux().clone().unwrap_or_default();
         let mut process_plan = ProcessPlan::new(process, &linux, options.preserve_fds)?;
@@ -159,7 +165,7 @@ impl Making {
         let uid = root_of(linux.and_then(|linux| linux.uid_mappings().as_ref()));
         let gid = root_of(linux.and_then(|linux| linux.gid_mappings().as_ref()));
         match (&self.cgroup, uid, gid) {
-            (Some(cgroup), Some(uid), Some(gid)) => cgroup.delegate(uid, gid),
+            (Some(made), Some(uid), Some(gid)) => made.home().delegate(uid, gid),
             _ => Ok(()),
         }
     }
@@ -172,14 +178,19 @@ impl Making {
         let kinds = state.plan.namespaces.clone_flags();
         let what = Clone3 {
             flags: if joins_user.is_some() { 0 } else { kinds },
-            cgroup: self.cgroup.as_ref().map(Cgroup::dirfd),
+            cgroup: self.cgroup.as_ref().map(|made| made.home().dirfd()),
             set_tid: &[],
         };
         match clone::clone3(&what).context(|| "make the container's first process")? {
             Cloned::Parent { pid, pidfd } => {
                 self.pid = pid;
                 self.init = Some(pidfd);
-                entered.finish()
+                entered.finish()?;
+                // The intermediate process lives on until init is born.
+                if let Some(made) = &mut self.cgroup {
+                    made.release();
+                }
+                Ok(())
             }
             Cloned::Child => match joins_user {
                 None => life::lead(state),
@@ -237,7 +248,7 @@ impl Making {
 
     fn hold(&self, closure: &mut dyn FnMut(&Held) -> std::result::Result<(), crate::options::HoldError>) -> Result<()> {
         let cgroup = match &self.cgroup {
-            Some(cgroup) => {
+            Some(Made { cgroup, .. }) => {
                 Some(Hierarchy::find()?.mountpoint().join(cgroup.path().strip_prefix("/").unwrap_or(cgroup.path())))
             }
             None => None,
@@ -284,9 +295,10 @@ impl Making {
         if let Some(pidfd) = &self.init {
             log("kill init", process::kill_and_reap(pidfd));
         }
-        if let Some(cgroup) = self.cgroup.take() {
-            log("kill the cgroup's processes", cgroup.kill());
-            log("remove the cgroup", cgroup.remove(process::VANISH));
+        if let (Some(mut made), Some(placement)) = (self.cgroup.take(), &self.record.cgroup) {
+            made.release();
+            log("kill the cgroup's processes", made.cgroup.kill());
+            log("remove the cgroup", placement.remove(Some(made.cgroup), process::VANISH));
         }
         log("remove the state", self.store.remove());
     }

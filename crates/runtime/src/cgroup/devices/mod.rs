@@ -4,4 +4,4 @@
 
 mod attach;
 mod program;
-mod rule;
+pub(super) mod rule;

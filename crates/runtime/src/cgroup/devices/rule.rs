@@ -5,28 +5,28 @@ use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
 use crate::{Error, Kind, Result};
 
 /// Kinds of access, as the kernel numbers them (`BPF_DEVCG_ACC_...`).
-pub(super) const MKNOD: u8 = 1;
-pub(super) const READ: u8 = 2;
-pub(super) const WRITE: u8 = 4;
-pub(super) const ALL: u8 = MKNOD | READ | WRITE;
+pub(in crate::cgroup) const MKNOD: u8 = 1;
+pub(in crate::cgroup) const READ: u8 = 2;
+pub(in crate::cgroup) const WRITE: u8 = 4;
+pub(in crate::cgroup) const ALL: u8 = MKNOD | READ | WRITE;
 
 /// Kinds of device, as the kernel numbers them (`BPF_DEVCG_DEV_...`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(super) enum Device {
+pub(in crate::cgroup) enum Device {
     Block = 1,
     Char = 2,
 }
 
 /// One rule. `None` matches any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Rule {
-    pub(super) allow: bool,
-    pub(super) device: Option<Device>,
-    pub(super) major: Option<u32>,
-    pub(super) minor: Option<u32>,
+pub(in crate::cgroup) struct Rule {
+    pub(in crate::cgroup) allow: bool,
+    pub(in crate::cgroup) device: Option<Device>,
+    pub(in crate::cgroup) major: Option<u32>,
+    pub(in crate::cgroup) minor: Option<u32>,
     /// A set of [`MKNOD`], [`READ`] and [`WRITE`].
-    pub(super) access: u8,
+    pub(in crate::cgroup) access: u8,
 }
 
 /// What is allowed behind all rules, as runc does: to make any node, and to use those that every container has.
@@ -47,7 +47,7 @@ const fn char_device(major: u32, minor: Option<u32>) -> Rule {
 }
 
 /// The rules of a container, in order of growing weight.
-pub(super) fn rules(configured: &[LinuxDeviceCgroup]) -> Result<Vec<Rule>> {
+pub(in crate::cgroup) fn rules(configured: &[LinuxDeviceCgroup]) -> Result<Vec<Rule>> {
     let configured = configured.iter().enumerate().map(|(index, rule)| {
         parse(rule).map_err(|text| Error::new(Kind::Invalid, format!("linux.resources.devices[{index}]: {text}")))
     });

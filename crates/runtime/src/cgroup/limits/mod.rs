@@ -9,3 +9,6 @@ mod memory;
 mod plan;
 mod setting;
 mod write;
+
+pub(super) use plan::plan;
+pub(super) use setting::{Setting, Value};

@@ -8,7 +8,7 @@ use super::setting::{Missing, Setting, Value, invalid, limit};
 use crate::Result;
 
 /// All writes for the given resources, in the order to make them.
-pub(super) fn plan(resources: &LinuxResources) -> Result<Vec<Setting>> {
+pub(in crate::cgroup) fn plan(resources: &LinuxResources) -> Result<Vec<Setting>> {
     let mut plan = Vec::new();
     if let Some(memory) = resources.memory() {
         super::memory::plan(memory, &mut plan)?;

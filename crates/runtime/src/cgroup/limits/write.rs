@@ -21,12 +21,23 @@ impl Cgroup {
     /// before anything is written. Otherwise the write that the kernel refused.
     pub fn apply(&self, resources: &LinuxResources) -> Result<()> {
         let plan = plan(resources)?;
-        let settings = self.choose(&plan)?;
-        if let Some(memory) = resources.memory().as_ref().filter(|memory| memory.check_before_update() == Some(true)) {
-            self.check_usage(memory)?;
+        self.check(&plan, resources)?;
+        self.carry_out(&plan)
+    }
+
+    /// Whether all limits can be set, as far as that can be told before.
+    pub(in crate::cgroup) fn check(&self, plan: &[Setting], resources: &LinuxResources) -> Result<()> {
+        self.choose(plan)?;
+        match resources.memory() {
+            Some(memory) if memory.check_before_update() == Some(true) => self.check_usage(memory),
+            _ => Ok(()),
         }
+    }
+
+    /// Writes the files.
+    pub(in crate::cgroup) fn carry_out(&self, plan: &[Setting]) -> Result<()> {
         let mut late = Vec::new();
-        for (setting, file, value) in settings {
+        for (setting, file, value) in self.choose(plan)? {
             match self.set(setting, file, value) {
                 Err(e) if setting.may_be_early && e.sys().is_some_and(|e| e.errno() == Errno::EINVAL) => {
                     late.push((setting, file, value));

@@ -1,0 +1,144 @@
+//! Talking to systemd's manager (org.freedesktop.systemd1(5)).
+
+use super::properties::Property;
+use crate::dbus::{Call, Connection, Fault, Value};
+use crate::error::Context;
+use crate::{Error, Kind, Result};
+
+const NAME: &str = "org.freedesktop.systemd1";
+const PATH: &str = "/org/freedesktop/systemd1";
+const INTERFACE: &str = "org.freedesktop.systemd1.Manager";
+/// A unit of this name is there, in whatever state.
+const EXISTS: &str = "org.freedesktop.systemd1.UnitExists";
+/// None is.
+const NO_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
+
+/// systemd, the system's or the user's.
+#[derive(Debug)]
+pub(in crate::cgroup) struct Manager {
+    connection: Connection,
+}
+
+impl Manager {
+    /// Connects by the bus, or where there is none by systemd's own socket.
+    ///
+    /// # Errors
+    /// Neither is there, with a hint.
+    pub(in crate::cgroup) fn connect(user: bool) -> Result<Self> {
+        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let (address, own) = if user {
+            let runtime = variable("XDG_RUNTIME_DIR")
+                .unwrap_or_else(|| format!("/run/user/{}", rustix::process::getuid().as_raw()));
+            let address = variable("DBUS_SESSION_BUS_ADDRESS").unwrap_or_else(|| format!("unix:path={runtime}/bus"));
+            (address, format!("unix:path={runtime}/systemd/private"))
+        } else {
+            let address = variable("DBUS_SYSTEM_BUS_ADDRESS");
+            let address = address.unwrap_or_else(|| "unix:path=/run/dbus/system_bus_socket".to_owned());
+            (address, "unix:path=/run/systemd/private".to_owned())
+        };
+        let connection = Connection::bus(&address).or_else(|error| {
+            log::debug!("no message bus: {error}");
+            // The first error names what a user can put right.
+            Connection::peer(&own).map_err(|_| error)
+        });
+        let connection = connection.map_err(|e| {
+            let whose = if user { "user's systemd" } else { "systemd" };
+            e.context(format!("{whose} can't be asked for a scope"))
+                .with_hint("leave out --systemd-cgroup (or use --cgroup-manager cgroupfs) where systemd isn't running")
+        })?;
+        Ok(Self { connection })
+    }
+
+    /// Makes a transient scope and waits until it stands, with its processes in it.
+    ///
+    /// # Errors
+    /// systemd's own: a property that it doesn't know, a unit of this name that runs.
+    pub(in crate::cgroup) fn start(&mut self, unit: &str, properties: Vec<Property>) -> Result<()> {
+        self.watch(unit)?;
+        let body = vec![Value::text(unit), Value::text("fail"), list(properties), none_beside()];
+        let mut answer = self.call("StartTransientUnit", body.clone())?;
+        if answer.as_ref().is_err_and(|fault| fault.name == EXISTS) {
+            // One that has failed keeps its name until it is reset; one that runs is another's.
+            self.reset(unit)?;
+            answer = self.call("StartTransientUnit", body)?;
+        }
+        let job = answer.map_err(|fault| refused(&fault)).context(|| format!("make {unit}"))?;
+        self.wait(&job, unit).context(|| format!("make {unit}"))
+    }
+
+    /// Changes properties until the next boot.
+    ///
+    /// # Errors
+    /// systemd's own.
+    pub(in crate::cgroup) fn set(&mut self, unit: &str, properties: Vec<Property>) -> Result<()> {
+        let body = vec![Value::text(unit), Value::Bool(true), list(properties)];
+        self.call("SetUnitProperties", body)?.map(drop).map_err(|fault| refused(&fault)).context(|| unit.to_owned())
+    }
+
+    /// Stops a unit and waits until it is gone; one that isn't there is no error.
+    ///
+    /// # Errors
+    /// systemd's own.
+    pub(in crate::cgroup) fn stop(&mut self, unit: &str) -> Result<()> {
+        self.watch(unit)?;
+        match self.call("StopUnit", vec![Value::text(unit), Value::text("replace")])? {
+            Ok(job) => self.wait(&job, unit).context(|| format!("stop {unit}"))?,
+            Err(fault) if fault.name == NO_UNIT => return Ok(()),
+            Err(fault) => return Err(refused(&fault)).context(|| format!("stop {unit}")),
+        }
+        self.reset(unit)
+    }
+
+    /// Forgets that a unit has failed; one that hasn't, or isn't there, is no error.
+    fn reset(&mut self, unit: &str) -> Result<()> {
+        if let Err(fault) = self.call("ResetFailedUnit", vec![Value::text(unit)])? {
+            log::debug!("reset {unit}: {}", fault.text);
+        }
+        Ok(())
+    }
+
+    fn watch(&mut self, unit: &str) -> Result<()> {
+        self.connection.subscribe(&format!(
+            "type='signal',sender='{NAME}',path='{PATH}',interface='{INTERFACE}',member='JobRemoved',arg2='{unit}'"
+        ))
+    }
+
+    /// Waits for the end of the job that a reply names.
+    fn wait(&mut self, reply: &[Value], unit: &str) -> Result<()> {
+        let Some(job) = reply.first().and_then(Value::as_text) else {
+            return Err(Error::new(Kind::System, "systemd named no job"));
+        };
+        loop {
+            let signal = self.connection.signal()?;
+            let [_, path, _, result] = signal.body.as_slice() else { continue };
+            if signal.member != "JobRemoved" || path.as_text() != Some(job) {
+                continue;
+            }
+            return match result.as_text() {
+                Some("done" | "skipped") => Ok(()),
+                other => {
+                    let message = format!("systemd says {:?}", other.unwrap_or_default());
+                    Err(Error::new(Kind::System, message).with_hint(format!("systemctl status {unit} may say more")))
+                }
+            };
+        }
+    }
+
+    fn call(&mut self, member: &str, body: Vec<Value>) -> Result<std::result::Result<Vec<Value>, Fault>> {
+        self.connection.call(Call { destination: NAME, path: PATH, interface: INTERFACE, member, body })
+    }
+}
+
+fn list(properties: Vec<Property>) -> Value {
+    let pair = |(name, value)| Value::Struct(vec![Value::Text(name), Value::Variant(Box::new(value))]);
+    Value::Array("(sv)".to_owned(), properties.into_iter().map(pair).collect())
+}
+
+/// No units are made along with it.
+fn none_beside() -> Value {
+    Value::Array("(sa(sv))".to_owned(), Vec::new())
+}
+
+fn refused(fault: &Fault) -> Error {
+    Error::new(Kind::System, format!("systemd: {}", if fault.text.is_empty() { &fault.name } else { &fault.text }))
+}
