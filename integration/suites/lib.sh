@@ -38,6 +38,7 @@ until_true() {
 install_rtc() {
     [ ! -e /usr/local/bin/rtc ] || return 0
     cp -L /rtc/bin/rtc /usr/local/bin/rtc
+    cp /rtc/bin/containerd-shim-rtc-v2 /usr/local/bin/
     # A link in rtc's place: another runtime, to check the suites (README.md).
     [ -L /rtc/bin/rtc ] || rtc install-shim /usr/local/bin
 }

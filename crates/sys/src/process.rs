@@ -2,11 +2,11 @@
 
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use crate::{Errno, Error, Result};
+use crate::{CallExt, Errno, Error, Result};
 
 /// Marks all descriptors from `first` to `last` close-on-exec (close_range(2) with `CLOSE_RANGE_CLOEXEC`, Linux 5.11).
 ///
@@ -98,6 +98,31 @@ pub fn with_default_signals(command: &mut Command) -> &mut Command {
     let reset = || reset_signals().map_err(|e| io::Error::from_raw_os_error(e.errno() as i32));
     // SAFETY: between fork and exec only bare system calls are made, and nothing is allocated unless one fails.
     unsafe { command.pre_exec(reset) }
+}
+
+/// Gives a program these files as its descriptors 3, 4, …, as logging programs of containerd and socket activation
+/// expect them.
+///
+/// # Errors
+/// No descriptor is free.
+pub fn with_files(command: &mut Command, files: Vec<OwnedFd>) -> Result<&mut Command> {
+    let first = 3;
+    let above = first + i32::try_from(files.len()).unwrap_or(i32::MAX - first);
+    // Out of the way of the numbers that are about to be taken.
+    let copies =
+        files.iter().map(|file| rustix::io::fcntl_dupfd_cloexec(file, above)).collect::<rustix::io::Result<Vec<_>>>();
+    let copies = copies.call("fcntl", format_args!("F_DUPFD_CLOEXEC, {above}"))?;
+    let place = move || {
+        for (number, copy) in (first..).zip(&copies) {
+            // SAFETY: dup2 takes numbers alone; this process, which is about to execute, uses none of those from 3 up.
+            if unsafe { libc::dup2(copy.as_raw_fd(), number) } < 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec only bare system calls are made.
+    Ok(unsafe { command.pre_exec(place) })
 }
 
 /// Joins a new session keyring with this name and returns its serial (keyctl(2), `KEYCTL_JOIN_SESSION_KEYRING`).

@@ -24,7 +24,7 @@ run    boot a VM, run one command in it, end with its exit status
 shell  boot a VM, run each line of standard input in it
 test   boot a VM, run the suites; FILTER is a part of a case's name
 
-FILE is rtc's executable; without it the workspace's own is built.
+FILE is rtc's executable, with its shim beside it; without them the workspace's own are built.
 guest:/PATH takes a runtime of the VM's instead, to check the suites themselves.";
 
 /// Longest time for a command of `run` and `shell`.
@@ -57,6 +57,9 @@ fn dispatch(args: &[String]) -> Result<u8> {
     }
 }
 
+/// The name that containerd calls rtc's shim by.
+const SHIM: &str = "containerd-shim-rtc-v2";
+
 /// Boots a VM with rtc, the agent, the suites and the whole-binary tests in it.
 fn boot(rtc: Option<&str>, tests: &Executables) -> Result<Machine> {
     let image = Image::prepare()?;
@@ -70,6 +73,9 @@ fn boot(rtc: Option<&str>, tests: &Executables) -> Result<Machine> {
             None => share.program(&build::program("rtc")?, "bin/rtc")?,
         },
     }
+    let beside = rtc.map(|file| Path::new(file).with_file_name(SHIM)).filter(|shim| shim.is_file());
+    let shim = beside.map_or_else(|| build::program("rtc-shim"), Ok)?;
+    share.program(&shim, &format!("bin/{SHIM}"))?;
     share.folder(&suite::folder(), "suites")?;
     share.folder(&suite::folder().join("../../contrib/podman"), "contrib/podman")?;
     tests.share(&share)?;

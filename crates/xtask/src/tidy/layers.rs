@@ -6,6 +6,8 @@ use super::source::Tree;
 /// Each package with the packages of the workspace that it may depend on.
 const LAYERS: &[(&str, &[&str])] = &[
     ("rtc", &["rtc-runtime", "rtc-checkpoint", "rtc-sys"]),
+    // Drives rtc as a program; it takes the reading of cgroups from the runtime.
+    ("rtc-shim", &["rtc-runtime", "rtc-sys"]),
     ("rtc-runtime", &["rtc-sys"]),
     ("rtc-checkpoint", &["rtc-sys"]),
     ("rtc-sys", &[]),

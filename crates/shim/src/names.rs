@@ -1,0 +1,24 @@
+//! Where sockets are.
+
+use std::fs;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use crate::fault::Result;
+
+/// The directory that all shims have their sockets in; its path is short, as a socket's must be.
+const SOCKETS: &str = "/run/containerd/s";
+/// In a bundle: the address of the shim that its container belongs to.
+pub(crate) const ADDRESS: &str = "address";
+
+/// A path for a new socket that nobody else has.
+pub(crate) fn socket_path(suffix: &str) -> Result<PathBuf> {
+    fs::DirBuilder::new().recursive(true).mode(0o711).create(SOCKETS)?;
+    let unique = fs::read_to_string("/proc/sys/kernel/random/uuid")?;
+    Ok(Path::new(SOCKETS).join(format!("rtc-{}{suffix}", unique.trim())))
+}
+
+/// The file system path in an address.
+pub(crate) fn path_of(address: &str) -> &Path {
+    Path::new(address.strip_prefix("unix://").unwrap_or(address))
+}

@@ -1,0 +1,134 @@
+//! A container and its processes, as the shim knows them.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use crate::api::Streams;
+use crate::cgroup::Watched;
+use crate::moment::Moment;
+use crate::options::Options;
+use crate::pump::Pump;
+use crate::runtime::Runtime;
+use crate::stdio::Opened;
+
+/// Who waits for an answer: a connection and the number of a stream on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Caller {
+    pub(crate) connection: u64,
+    pub(crate) stream: u32,
+}
+
+/// How far a process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// rtc is at making it: there is no pid yet.
+    Making,
+    /// Not started. An exec's process does not exist yet, a container's waits for `start`.
+    Created,
+    /// rtc is at starting it.
+    Starting,
+    Running,
+    /// Ended and reaped.
+    Stopped,
+}
+
+/// A process.
+#[derive(Debug)]
+pub(crate) struct Process {
+    pub(crate) streams: Streams,
+    /// The specification's process object, of an exec.
+    pub(crate) spec: Vec<u8>,
+    pub(crate) phase: Phase,
+    /// 0 while there is none.
+    pub(crate) pid: i32,
+    /// The exit status, or 128 and the signal's number.
+    pub(crate) status: u32,
+    pub(crate) exited_at: Option<Moment>,
+    /// Ends of its fifos that are kept open as long as it lives.
+    kept: Vec<OwnedFd>,
+    /// The writing end of its input.
+    pub(crate) stdin: Option<OwnedFd>,
+    /// The master of its terminal.
+    pub(crate) console: Option<OwnedFd>,
+    pub(crate) pumps: Vec<Pump>,
+    /// Who waits for its end.
+    pub(crate) waiters: Vec<Caller>,
+}
+
+impl Process {
+    pub(crate) fn new(streams: Streams, spec: Vec<u8>, phase: Phase) -> Self {
+        Self {
+            streams,
+            spec,
+            phase,
+            pid: 0,
+            status: 0,
+            exited_at: None,
+            kept: Vec::new(),
+            stdin: None,
+            console: None,
+            pumps: Vec::new(),
+            waiters: Vec::new(),
+        }
+    }
+
+    /// Takes over the ends that the shim keeps.
+    pub(crate) fn keep(&mut self, opened: Opened) {
+        self.kept.extend(opened.kept);
+        self.stdin = opened.stdin;
+        self.pumps.extend(opened.pumps);
+    }
+
+    /// Takes note of its end. What its terminal still holds is carried on.
+    pub(crate) fn end(&mut self, status: u32) {
+        self.phase = Phase::Stopped;
+        self.status = status;
+        self.exited_at = Some(Moment::now());
+        self.kept.clear();
+        self.stdin = None;
+        self.console = None;
+    }
+
+    /// The pid as messages have it.
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid.unsigned_abs()
+    }
+}
+
+/// A container.
+#[derive(Debug)]
+pub(crate) struct Task {
+    pub(crate) bundle: PathBuf,
+    pub(crate) options: Options,
+    pub(crate) runtime: Runtime,
+    /// Directory of an image that `start` restores from; empty for a new container.
+    pub(crate) checkpoint: String,
+    /// Whether the kernel ends all processes with the first.
+    pub(crate) own_pids: bool,
+    pub(crate) init: Process,
+    pub(crate) execs: BTreeMap<String, Process>,
+    /// None before there is a process.
+    pub(crate) cgroup: Option<Watched>,
+}
+
+impl Task {
+    /// The process of an exec, or the first one if `exec_id` is empty.
+    pub(crate) fn process(&self, exec_id: &str) -> Option<&Process> {
+        if exec_id.is_empty() { Some(&self.init) } else { self.execs.get(exec_id) }
+    }
+
+    pub(crate) fn process_mut(&mut self, exec_id: &str) -> Option<&mut Process> {
+        if exec_id.is_empty() { Some(&mut self.init) } else { self.execs.get_mut(exec_id) }
+    }
+
+    /// All processes with their names; the first one's is empty.
+    pub(crate) fn processes(&self) -> impl Iterator<Item = (&str, &Process)> {
+        let execs = self.execs.iter().map(|(name, process)| (name.as_str(), process));
+        std::iter::once(("", &self.init)).chain(execs)
+    }
+
+    pub(crate) fn processes_mut(&mut self) -> impl Iterator<Item = &mut Process> {
+        std::iter::once(&mut self.init).chain(self.execs.values_mut())
+    }
+}

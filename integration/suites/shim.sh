@@ -1,0 +1,268 @@
+# Containerd with rtc behind its own shim, driven by ctr.
+
+image=localhost/rtc-test:latest
+states=/run/containerd/rtc/default
+
+setup() {
+    install_rtc
+    if ! ctr version > /dev/null 2>&1; then
+        setsid containerd > /var/log/containerd.log 2>&1 < /dev/null &
+        until_true ctr version
+    fi
+    ctr image import /usr/lib/rtc-images/test.tar
+}
+
+# run [OPTION[=VALUE]...] NAME COMMAND...
+run() {
+    local options=()
+    while [[ $1 == -* ]]; do
+        options+=("$1")
+        shift
+    done
+    ctr run --runtime io.containerd.rtc.v2 "${options[@]}" $image "$@"
+}
+
+# inside NAME COMMAND...
+inside() {
+    local name=$1
+    shift
+    ctr task exec --exec-id "x$RANDOM$RANDOM" "$name" "$@"
+}
+
+# Counts in memory alone, under a token that is drawn once per start.
+counter='token=$(od -An -N8 -tx8 /dev/urandom | tr -d " "); i=0
+    while :; do i=$((i + 1)); echo "$token $i" > /count.new; mv /count.new /count; sleep 0.05; done'
+
+# start_counter NAME [OPTION...]
+start_counter() {
+    local name=$1
+    shift
+    run -d "$@" "$name" sh -c "$counter"
+    until_true inside "$name" test -e /count
+}
+
+# counts_on NAME TOKEN NUMBER: the same program, further than before.
+counts_on() {
+    local seen
+    while :; do
+        seen=$(inside "$1" cat /count)
+        same "$2" "${seen% *}"
+        [ "${seen#* }" -le "$3" ] || return 0
+        sleep 0.1
+    done
+}
+
+# status NAME: as containerd sees it.
+status() {
+    ctr task ls | awk -v name="$1" '$1 == name { print $3 }'
+}
+
+stopped() {
+    [ "$(status "$1")" = STOPPED ]
+}
+
+# remove NAME: ends and removes a container that runs.
+remove() {
+    ctr task kill -s 9 "$1"
+    until_true stopped "$1"
+    ctr task delete "$1" || [ $? = 137 ]
+    ctr container delete "$1"
+}
+
+cleanup() {
+    local name
+    for name in $(ctr container ls -q); do
+        ctr task delete --force "$name"
+        ctr container delete "$name"
+    done
+}
+
+# shims: pids of the shims that run.
+shims() {
+    ps -C containerd-shim -o pid= || true
+}
+
+# nothing_left NAME: no shim, no state, no mount, no cgroup.
+nothing_left() {
+    until_true no_shim
+    same "" "$(rtc --root $states list -q)"
+    same "" "$(grep "task/default/$1/" /proc/mounts || true)"
+    [ ! -e /sys/fs/cgroup/default/"$1" ]
+    same "" "$(ls /run/containerd/s)"
+}
+
+no_shim() {
+    [ -z "$(shims)" ]
+}
+
+case_run_gives_output_and_exit_status() {
+    local status=0
+    run --rm plain sh -c 'echo out; echo err >&2; exit 7' > /tmp/out 2> /tmp/err || status=$?
+    same 7 "$status"
+    same out "$(cat /tmp/out)"
+    same err "$(cat /tmp/err)"
+    nothing_left plain
+}
+
+case_big_output_arrives_whole() {
+    run --rm big sh -c 'i=0; while [ $i -lt 8 ]; do head -c 1000000 /dev/zero; i=$((i + 1)); done' > /tmp/out
+    same 8000000 "$(stat -c %s /tmp/out)"
+    rm /tmp/out
+}
+
+case_input_is_read_to_its_end() {
+    head -c 300000 /dev/zero | run --rm reads sh -c 'wc -c' > /tmp/out
+    same 300000 "$(cat /tmp/out)"
+}
+
+case_run_says_what_it_could_not_start() {
+    local status=0
+    run --rm broken no-such-program 2> /tmp/err || status=$?
+    same 1 "$status"
+    contains "$(cat /tmp/err)" "executable file"
+    same "" "$(ctr container ls -q)"
+    nothing_left broken
+}
+
+case_limits_hold_and_metrics_tell() {
+    start_counter limits --memory-limit=67108864 --cpus=0.5
+    same 67108864 "$(cat /sys/fs/cgroup/default/limits/memory.max)"
+    same "50000 100000" "$(cat /sys/fs/cgroup/default/limits/cpu.max)"
+    local metrics
+    metrics=$(ctr task metrics --format json limits)
+    same 67108864 "$(jq -r .memory.usage_limit <<< "$metrics")"
+    [ "$(jq -r .memory.usage <<< "$metrics")" -gt 10000 ]
+    [ "$(jq -r .cpu.usage_usec <<< "$metrics")" -gt 1000 ]
+    [ "$(jq -r .pids.current <<< "$metrics")" -ge 1 ]
+    remove limits
+    nothing_left limits
+}
+
+case_a_terminal_is_one() {
+    local out
+    out=$(script -qec "ctr run --runtime io.containerd.rtc.v2 -t --rm $image terminal sh -c 'test -t 0 && tty && ls -l /dev/console; stty size; exit 3'" /dev/null) || same 3 $?
+    contains "$out" /dev/
+    contains "$out" "136,"
+    nothing_left terminal
+}
+
+case_exec_joins_the_container() {
+    start_counter joined
+    contains "$(inside joined ps -o pid,args)" "1 sh -c token"
+    local status=0
+    inside joined sh -c 'exit 9' || status=$?
+    same 9 "$status"
+    same "65534 /tmp" "$(ctr task exec --exec-id other --user 65534 --cwd /tmp joined sh -c 'echo $(id -u) $(pwd)')"
+    fails inside joined no-such-program
+    contains "$(script -qec "ctr task exec -t --exec-id tty joined sh -c 'test -t 1 && echo is a terminal'" /dev/null)" "is a terminal"
+    same hello "$(echo hello | inside joined cat)"
+    [ "$(ctr task ps joined | grep -c '^[0-9]')" -ge 1 ]
+    same 1 "$(shims | wc -l)"
+    remove joined
+    nothing_left joined
+}
+
+case_pause_kill_and_delete() {
+    start_counter stops
+    ctr task pause stops
+    same PAUSED "$(status stops)"
+    contains "$(cat /sys/fs/cgroup/default/stops/cgroup.events)" "frozen 1"
+    ctr task resume stops
+    same RUNNING "$(status stops)"
+    fails ctr task delete stops
+    remove stops
+    nothing_left stops
+}
+
+case_checkpoint_and_restore() {
+    start_counter saved
+    local before
+    before=$(inside saved cat /count)
+    ctr container checkpoint --task --rw --image saved localhost/saved:latest
+    # ctr leaves it running; the restored one takes its place.
+    same RUNNING "$(status saved)"
+    counts_on saved "${before% *}" "${before#* }"
+    remove saved
+    ctr container restore --live --rw saved localhost/saved:latest
+    same RUNNING "$(status saved)"
+    counts_on saved "${before% *}" "${before#* }"
+    contains "$(inside saved ps -o pid,args)" "1 sh -c token"
+    same io.containerd.rtc.v2 "$(ctr container info saved | jq -r .Runtime.Name)"
+    remove saved
+    ctr image rm localhost/saved:latest
+    nothing_left saved
+}
+
+case_events_are_told() {
+    ctr events > /tmp/events &
+    local listener=$!
+    run --rm told true
+    until_true grep -q /tasks/delete /tmp/events
+    kill $listener
+    local topics
+    topics=$(grep -o '/tasks/[a-z-]*' /tmp/events | tr '\n' ' ')
+    same "/tasks/create /tasks/start /tasks/exit /tasks/delete " "$topics"
+}
+
+case_memory_that_runs_out_is_told() {
+    ctr events > /tmp/events &
+    local listener=$!
+    local status=0
+    # A shell's variable grows by doubling.
+    run --rm --memory-limit=16777216 hungry sh -c 'x=0123456789; while :; do x=$x$x; done' || status=$?
+    same 137 "$status"
+    until_true grep -q /tasks/delete /tmp/events
+    kill $listener
+    contains "$(cat /tmp/events)" /tasks/oom
+}
+
+case_a_dead_shim_leaves_nothing() {
+    start_counter orphan
+    kill -9 $(shims)
+    until_true stopped orphan
+    ctr task delete orphan || [ $? = 137 ]
+    ctr container delete orphan
+    nothing_left orphan
+}
+
+case_containerd_may_be_restarted() {
+    start_counter stays
+    local before
+    before=$(inside stays cat /count)
+    local containerd
+    containerd=$(pidof containerd)
+    kill "$containerd"
+    until_true test ! -e /proc/"$containerd"
+    setsid containerd >> /var/log/containerd.log 2>&1 < /dev/null &
+    until_true ctr version
+    same RUNNING "$(status stays)"
+    counts_on stays "${before% *}" "${before#* }"
+    remove stays
+    nothing_left stays
+}
+
+case_less_memory_than_runcs_shim() {
+    local name sum
+    for name in one two three; do
+        start_counter mine-$name
+        ctr run -d --runc-binary /usr/local/bin/rtc $image theirs-$name sh -c "$counter"
+        until_true inside theirs-$name test -e /count
+    done
+    # Private and proportional kilobytes of all shims of a kind.
+    sum() {
+        local pid
+        for pid in $(ps -eo pid=,args= | awk -v name="$1" '$2 ~ name { print $1 }'); do
+            cat /proc/"$pid"/smaps_rollup
+        done | awk '/^Rss:/ { r += $2 } /^Pss:/ { p += $2 } /^Private_Dirty:/ { d += $2 }
+            END { print r / 3, p / 3, d / 3 }'
+    }
+    local mine theirs
+    mine=$(sum containerd-shim-rtc-v2)
+    theirs=$(sum containerd-shim-runc-v2)
+    echo "RSS, PSS, private dirty in KiB a container: rtc $mine, runc $theirs" | tee /tmp/shim-memory
+    awk -v mine="$mine" -v theirs="$theirs" 'BEGIN { split(mine, m); split(theirs, t); exit !(m[2] * 4 < t[2]) }'
+    for name in one two three; do
+        remove mine-$name
+        remove theirs-$name
+    done
+}
