@@ -1,13 +1,18 @@
 //! A bundle: the directory with config.json and, usually, the root file system.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Spec;
 use rtc_sys::CallExt;
+use rustix::fs::{Mode, OFlags};
 
 use crate::error::{Context, Error, Kind, Result};
 use crate::spec;
+
+/// The longest config.json in bytes; those of engines have some ten thousand.
+const CONFIG_MAX: u64 = 64 << 20;
 
 /// A bundle as it was read: later changes of its files have no effect on a container.
 #[derive(Debug)]
@@ -31,9 +36,7 @@ impl Bundle {
         let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
         let dir = fs::canonicalize(dir).call("realpath", dir.display()).context(|| "bundle")?;
         let path = dir.join("config.json");
-        let config = fs::read(&path).call("open", path.display()).map_err(|e| {
-            Error::from(e).with_kind(Kind::Invalid).with_hint("name the directory of config.json with --bundle")
-        })?;
+        let config = read_config(&path)?;
         let spec = spec::parse(&config)?;
         spec::validate::validate(&spec)?;
         let root = spec.root().as_ref().ok_or_else(|| Error::new(Kind::Invalid, "config.json: root is missing"))?;
@@ -44,4 +47,24 @@ impl Bundle {
         }
         Ok(Self { dir, config, spec, rootfs })
     }
+}
+
+/// Reads config.json, which must be a file and of a sane size: a FIFO would hang, a device might never end.
+fn read_config(path: &Path) -> Result<Vec<u8>> {
+    let refuse = |why: &str| Err(Error::new(Kind::Invalid, format!("{} {why}", path.display())));
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = rustix::fs::open(path, flags, Mode::empty()).call("open", path.display()).map_err(|e| {
+        Error::from(e).with_kind(Kind::Invalid).with_hint("name the directory of config.json with --bundle")
+    })?;
+    let file = File::from(file);
+    let kept = file.metadata().call("fstat", path.display())?;
+    if !kept.is_file() {
+        return refuse("is not a regular file");
+    }
+    if kept.len() > CONFIG_MAX {
+        return refuse("is larger than 64 MiB");
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(kept.len()).unwrap_or(0) + 1);
+    file.take(CONFIG_MAX).read_to_end(&mut bytes).call("read", path.display())?;
+    Ok(bytes)
 }

@@ -53,7 +53,7 @@ impl Proc {
     pub(crate) fn open_file(&self, path: impl AsRef<Path>, flags: OFlags) -> rtc_sys::Result<File> {
         let path = path.as_ref();
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_MAGICLINKS;
-        rustix::fs::openat2(&self.root, path, flags | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::empty(), resolve)
+        rustix::fs::openat2(&self.root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
             .call("openat2", format_args!("/proc/{}, {flags:?}", path.display()))
             .map(File::from)
     }
@@ -112,21 +112,50 @@ impl Proc {
         self.open_link(path, OFlags::RDONLY)
     }
 
-    /// Opens what a magic link leads to.
+    /// Opens what a magic link leads to. No mount on the way to the link, nor on the link itself, is crossed (`EXDEV`).
     pub(crate) fn open_link(&self, path: impl AsRef<Path>, flags: OFlags) -> rtc_sys::Result<OwnedFd> {
         let path = path.as_ref();
-        rustix::fs::openat(&self.root, path, flags | OFlags::CLOEXEC, Mode::empty())
-            .call("open", format_args!("/proc/{}", path.display()))
+        let folder = self.open_file(path.parent().unwrap_or(Path::new(".")), OFlags::PATH | OFlags::DIRECTORY)?;
+        let name = path.file_name().unwrap_or_default();
+        let describe = || format!("/proc/{}, {flags:?}", path.display());
+        // The link can't be opened and its way be watched at once: following it is a change of mount itself. A mount
+        // that covers it could only be one of config.json's: nothing runs in the container yet that could make one.
+        let (link, beneath) = (OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, ResolveFlags::NO_XDEV);
+        rustix::fs::openat2(&folder, name, link, Mode::empty(), beneath).call("openat2", describe())?;
+        rustix::fs::openat(&folder, name, flags | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::empty())
+            .call("open", describe())
     }
 
     /// Opens anew, with other flags, what `fd` refers to.
     pub(crate) fn reopen(&self, fd: BorrowedFd<'_>, flags: OFlags) -> rtc_sys::Result<OwnedFd> {
-        let path = format!("self/fd/{}", fd.as_raw_fd());
-        rustix::fs::openat(&self.root, &path, flags | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::empty())
-            .call("open", format_args!("/proc/{path}, {flags:?}"))
+        self.open_link(format!("self/fd/{}", fd.as_raw_fd()), flags)
     }
 }
 
 fn lossy(data: &[u8]) -> std::borrow::Cow<'_, str> {
     String::from_utf8_lossy(&data[..data.len().min(64)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_are_followed_and_nothing_else_is() {
+        let proc = Proc::open().unwrap();
+        let file = File::open("/dev/null").unwrap();
+        let again = proc.reopen(file.as_fd(), OFlags::WRONLY).unwrap();
+        assert_eq!(rustix::io::write(&again, b"x").unwrap(), 1);
+        assert_eq!(proc.open_file("self/root/etc", OFlags::PATH).unwrap_err().errno(), Errno::ELOOP);
+        assert_eq!(proc.open_file("../etc/passwd", OFlags::PATH).unwrap_err().errno(), Errno::EXDEV);
+        assert_eq!(proc.open_link("self/root/etc/passwd", OFlags::PATH).unwrap_err().errno(), Errno::ELOOP);
+    }
+
+    #[test]
+    fn a_directory_that_only_looks_like_procfs_is_refused() {
+        let open = |path: &str| rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
+        assert!(Proc::verified(open("/tmp")).is_err());
+        assert!(Proc::verified(open("/proc/self")).is_err());
+        assert!(Proc::verified(open("/proc")).is_ok());
+    }
 }

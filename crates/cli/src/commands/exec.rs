@@ -7,8 +7,9 @@ use crate::session::Session;
 use crate::terminal::Terminal;
 use anyhow::{Context, Result, bail};
 use rtc_runtime::{ExecOptions, ExecProcess, Overrides};
-use std::fs;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -104,7 +105,7 @@ impl Exec {
     fn options(self) -> Result<ExecOptions> {
         let process = match self.process {
             // By name, not by descriptor: it may be a pipe of the caller's shell.
-            Some(path) => ExecProcess::Json(fs::read(&path).with_context(|| format!("read {}", path.display()))?),
+            Some(path) => ExecProcess::Json(read(&path).with_context(|| format!("read {}", path.display()))?),
             None if self.command.is_empty() => bail!("process args cannot be empty: give a command, or --process FILE"),
             None => ExecProcess::Overrides(Overrides {
                 args: self.command,
@@ -130,4 +131,13 @@ impl Exec {
             ignore_paused: self.ignore_paused,
         })
     }
+}
+
+/// The longest process.json in bytes. A pipe has no length to ask for, so it is read up to here.
+const PROCESS_MAX: u64 = 64 << 20;
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(PROCESS_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > PROCESS_MAX { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(bytes) }
 }

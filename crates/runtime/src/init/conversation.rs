@@ -7,6 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use rtc_sys::{CallExt, Errno, process};
+use rustix::fs::{AtFlags, Mode, OFlags};
 
 use super::attributes;
 use super::plan::ProcessPlan;
@@ -178,7 +179,13 @@ pub(crate) fn set_oom_score(proc: &Proc, pid: i32, score: i32) -> Result<()> {
 }
 
 /// Writes a pid as engines read it: digits, no newline, whole or not at all.
+///
+/// A file without a name gets one when it is written, so that nothing is left of one that is cut off.
 pub(crate) fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
+    if link_new(path, pid.to_string().as_bytes()).is_ok() {
+        return Ok(());
+    }
+    // The file system has no files without a name, or there is a directory in the way.
     let write = || -> rtc_sys::Result<()> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let new = path.with_file_name(format!(".{name}"));
@@ -189,4 +196,21 @@ pub(crate) fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
         fs::rename(&new, path).call("rename", path.display())
     };
     write().context(|| "--pid-file")
+}
+
+fn link_new(path: &Path, bytes: &[u8]) -> rustix::io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = rustix::fs::open(folder, flags, Mode::from_raw_mode(0o644))?;
+    if rustix::io::write(&file, bytes)? != bytes.len() {
+        return Err(rustix::io::Errno::NOSPC);
+    }
+    let link = || rustix::fs::linkat(&file, "", rustix::fs::CWD, path, AtFlags::EMPTY_PATH);
+    match link() {
+        Err(rustix::io::Errno::EXIST) => {
+            rustix::fs::unlink(path)?;
+            link()
+        }
+        other => other,
+    }
 }

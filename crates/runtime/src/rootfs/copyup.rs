@@ -8,11 +8,21 @@ use rtc_sys::CallExt;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Timestamps};
 
 use super::path;
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Kind, Result};
 
 /// Copies what is below the directory `from` into the directory `to`: files, directories, symlinks, devices, with owner,
 /// mode and times; links between files are not kept.
 pub(crate) fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
+    copy_level(from, to, 0)
+}
+
+/// How deep directories may lie in each other: each level holds descriptors and a piece of the stack.
+const DEEPEST: usize = 200;
+
+fn copy_level(from: BorrowedFd<'_>, to: BorrowedFd<'_>, level: usize) -> Result<()> {
+    if level > DEEPEST {
+        return Err(Error::new(Kind::Invalid, format!("more than {DEEPEST} directories lie in each other")));
+    }
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let from = rustix::fs::openat(from, ".", flags, Mode::empty()).call("openat", ".")?;
     for entry in Dir::read_from(&from).call("getdents", "")? {
@@ -21,12 +31,12 @@ pub(crate) fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
         if name == c"." || name == c".." {
             continue;
         }
-        copy_entry(from.as_fd(), to, name).context(|| name.to_string_lossy().into_owned())?;
+        copy_entry(from.as_fd(), to, name, level).context(|| name.to_string_lossy().into_owned())?;
     }
     attributes(&path::stat(&from)?, to)
 }
 
-fn copy_entry(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &std::ffi::CStr) -> Result<()> {
+fn copy_entry(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &std::ffi::CStr, level: usize) -> Result<()> {
     let open = |dir: BorrowedFd<'_>, flags: OFlags| -> rtc_sys::Result<OwnedFd> {
         rustix::fs::openat(dir, name, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()).call("openat", "")
     };
@@ -35,12 +45,19 @@ fn copy_entry(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &std::ffi::CStr) -
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::Directory => {
             rustix::fs::mkdirat(to, name, mode).call("mkdirat", "")?;
-            return copy(open(from, OFlags::PATH)?.as_fd(), open(to, OFlags::RDONLY | OFlags::DIRECTORY)?.as_fd());
+            let (from, to) = (open(from, OFlags::PATH)?, open(to, OFlags::RDONLY | OFlags::DIRECTORY)?);
+            return copy_level(from.as_fd(), to.as_fd(), level + 1);
         }
         FileType::RegularFile => {
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
             let mut target = File::from(rustix::fs::openat(to, name, flags, mode).call("openat", "CREAT")?);
-            let mut source = File::from(open(from, OFlags::RDONLY)?);
+            // Non-blocking, and the same file as before: others may share the directory and put a FIFO or a device there.
+            let source = open(from, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
+            let opened = path::stat(&source)?;
+            if (opened.st_dev, opened.st_ino) != (stat.st_dev, stat.st_ino) {
+                return Err(Error::new(Kind::System, "the file is being replaced"));
+            }
+            let mut source = File::from(source);
             io::copy(&mut source, &mut target).call("copy", "")?;
             return attributes(&stat, target.as_fd());
         }

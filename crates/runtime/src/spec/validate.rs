@@ -151,6 +151,9 @@ const IPC_SYSCTLS: &[&str] = &[
 fn sysctl(facts: &Facts<'_>) -> std::result::Result<(), String> {
     let list = facts.linux.namespaces().as_deref().unwrap_or_default();
     for key in facts.linux.sysctl().iter().flatten().map(|(key, _)| key) {
+        if key.split('/').any(|part| matches!(part, "" | "." | "..")) {
+            return Err(format!("sysctl {key:?} is not the name of a setting"));
+        }
         let name = key.replace('/', ".");
         let needs = if IPC_SYSCTLS.contains(&name.as_str()) || name.starts_with("fs.mqueue.") {
             LinuxNamespaceType::Ipc
@@ -236,5 +239,8 @@ mod tests {
         assert!(error(&(ns("") + r#","timeOffsets":{"monotonic":{"secs":1}}}"#)).contains("no time namespace"));
         assert!(error(&(ns("") + r#","sysctl":{"net.core.somaxconn":"1"}}"#)).contains("hosts net namespace"));
         assert!(error(&(ns("") + r#","sysctl":{"vm.swappiness":"1"}}"#)).contains("not in a separate"));
+        // The network namespace has none of that name, but a path has.
+        let climbing = ns(r#",{"type":"network"}"#) + r#","sysctl":{"net/../kernel/core_pattern":"|/x"}}"#;
+        assert!(error(&climbing).contains("is not the name of a setting"));
     }
 }
