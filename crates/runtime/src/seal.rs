@@ -5,17 +5,18 @@
 //! any more, write to it (CVE-2019-5736). `PR_SET_DUMPABLE` doesn't help: execve sets it anew.
 //! What counts is the mount that the link leads through.
 //!
-//! So the commands that end in a container's program first execute themselves once more from a detached clone of the
-//! mount that is read-only. The clone's descriptor is close-on-exec: at execve the mount loses its namespace, and from
-//! then on no call can change its flags or clone it again (fs/namespace.c: `is_mounted`, `check_mnt`), not even one by a
-//! container with CAP_SYS_ADMIN, while the running program keeps it alive.
-//! This costs three calls and an execve of pages that are in memory; a sealed memfd, which costs a copy of the file, is
-//! the way out where mounts may not be cloned (no CAP_SYS_ADMIN).
+//! So the commands that end in a container's program first go over to a detached clone of the mount that is read-only:
+//! the program's file is exchanged for the same file on the clone, without executing anything (rtc_sys::exe).
+//! Then the clone's descriptor is closed: the mount loses its namespace, and from then on no call can change its flags or
+//! clone it again (fs/namespace.c: `is_mounted`, `check_mnt`), not even one by a container with CAP_SYS_ADMIN, while the
+//! running program keeps it alive.
+//! Where the file can't be exchanged (no CONFIG_CHECKPOINT_RESTORE), the program is executed once more from the clone;
+//! where mounts may not be cloned (no CAP_SYS_ADMIN), from a sealed memfd, which costs a copy of the file.
 
 use std::ffi::{CString, OsString};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 
 use rtc_sys::mount::attr;
@@ -32,10 +33,10 @@ const EXE: &str = "/proc/self/exe";
 /// The name that the program has as a process.
 const NAME: &std::ffi::CStr = c"rtc";
 
-/// Executes this program anew from a read-only clone of its file, once.
+/// Goes over to a read-only clone of this program's file, once: in place, or by executing the program anew.
 ///
 /// To be called first thing by commands that run a container's program (create, run, exec, restore), while the process
-/// has one thread. Returns when the process runs from the clone already.
+/// has one thread. Returns when the process runs from the clone.
 ///
 /// # Errors
 /// The clone can't be made or executed.
@@ -45,7 +46,10 @@ pub fn ensure() -> Result<()> {
         return Ok(rustix::thread::set_name(NAME).call("prctl", "SET_NAME, rtc")?);
     }
     let sealed = match read_only_clone() {
-        Ok(clone) => clone,
+        Ok(clone) => match exchange(&clone) {
+            Ok(()) => return Ok(()),
+            Err(_) => clone,
+        },
         Err(e) if matches!(e.errno(), Errno::EPERM | Errno::EINVAL | Errno::ENOSYS) => memory_copy()?,
         Err(e) => return Err(e.into()),
     };
@@ -91,6 +95,13 @@ fn read_only_clone() -> rtc_sys::Result<OwnedFd> {
         rustix::mount::open_tree(rustix::fs::CWD, EXE, flags).call("open_tree", format_args!("{EXE}, CLONE"))?;
     tree::set_attrs(clone.as_fd(), false, Attrs { set: attr::RDONLY | attr::NOSUID | attr::NODEV, clear: 0 })?;
     Ok(clone)
+}
+
+/// Exchanges the program's file for that of the clone, in place.
+fn exchange(clone: &OwnedFd) -> rtc_sys::Result<()> {
+    let path = format!("/proc/self/fd/{}", clone.as_raw_fd());
+    let file = rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).call("open", path)?;
+    rtc_sys::exe::exchange(file.as_fd())
 }
 
 fn memory_copy() -> Result<OwnedFd> {

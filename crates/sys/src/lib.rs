@@ -12,6 +12,7 @@ pub mod chain;
 pub mod clone;
 pub mod error;
 pub mod events;
+pub mod exe;
 pub mod fdio;
 pub mod guard;
 pub mod handle;
@@ -35,6 +36,7 @@ pub mod seccomp;
 pub mod shm;
 pub mod socket;
 pub mod tty;
+pub mod usage;
 pub mod worker;
 
 pub use error::{CallExt, Errno, Error, Result};
