@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use oci_spec::runtime::Spec;
 use rtc_sys::CallExt;
@@ -21,8 +22,8 @@ pub(crate) struct Bundle {
     pub(crate) dir: PathBuf,
     /// config.json as it is.
     pub(crate) config: Vec<u8>,
-    /// config.json parsed and found valid.
-    pub(crate) spec: Spec,
+    /// config.json parsed and found valid; shared, because a profile makes it large.
+    pub(crate) spec: Rc<Spec>,
     /// The root file system's directory, absolute.
     pub(crate) rootfs: PathBuf,
 }
@@ -45,7 +46,7 @@ impl Bundle {
         if !rootfs.is_dir() {
             return Err(Error::new(Kind::Invalid, format!("root file system {} is not a directory", rootfs.display())));
         }
-        Ok(Self { dir, config, spec, rootfs })
+        Ok(Self { dir, config, spec: Rc::new(spec), rootfs })
     }
 }
 

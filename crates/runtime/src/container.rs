@@ -166,8 +166,10 @@ impl Container {
 
     /// Runs the poststart hooks. When one fails, the container is killed, as the specification's 1.3 says.
     pub(crate) fn run_poststart(&self) -> Result<()> {
-        let spec = self.spec()?;
-        let Some(list) = spec.hooks().as_ref().and_then(|hooks| hooks.poststart().as_ref()) else { return Ok(()) };
+        let list = &self.record.poststart;
+        if list.is_empty() {
+            return Ok(());
+        }
         let pid = self.record.init.as_ref().map_or(0, |init| init.pid);
         hooks::run("poststart", list, &oci_state(&self.record, Status::Running, pid), None).inspect_err(|_| {
             if let Err(e) = self.kill(Signal::KILL.as_raw(), true) {
@@ -249,14 +251,12 @@ impl Container {
                     std::fs::remove_dir(Hierarchy::find()?.mountpoint().join(path.strip_prefix("/").unwrap_or(path)));
             }
         }
-        let spec = self.spec();
         self.store.remove()?;
         drop(lock);
         // A container that was never completely created has no hooks to run; one that fails can't bring it back.
-        if let (Some(_), Ok(spec)) = (&self.record.init, spec) {
-            let list = spec.hooks().as_ref().and_then(|hooks| hooks.poststop().as_ref());
+        if self.record.init.is_some() && !self.record.poststop.is_empty() {
             let state = oci_state(&self.record, Status::Stopped, 0);
-            if let Some(Err(e)) = list.map(|list| hooks::run("poststop", list, &state, None)) {
+            if let Err(e) = hooks::run("poststop", &self.record.poststop, &state, None) {
                 log::warn!("{e}");
             }
         }

@@ -153,8 +153,8 @@ fn exec(container: &Container, options: &ExecOptions) -> Result<Executed> {
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
         .call("prctl", "SET_DUMPABLE, 0")?;
     let init = container.open_init()?.ok_or_else(stopped)?;
-    let linux = spec.linux().clone().unwrap_or_default();
-    let mut plan = ProcessPlan::new(process, &linux, options.preserve_fds)?;
+    let linux = spec.linux().as_ref();
+    let mut plan = ProcessPlan::new(process, linux, options.preserve_fds)?;
     if let Some(affinity) = plan.process.exec_cpu_affinity() {
         // The child inherits ours until it has what is final.
         if let Some(initial) = affinity.initial() {
@@ -169,7 +169,7 @@ fn exec(container: &Container, options: &ExecOptions) -> Result<Executed> {
     let state =
         oci_state(&container.record, Status::Running, container.record.init.as_ref().map_or(0, |init| init.pid));
     let mut joiner = Joiner {
-        kinds: kinds_to_join(&linux),
+        kinds: linux.map_or(0, kinds_to_join),
         new_keyring: container.record.keyring.clone(),
         init,
         child: Child::new(plan, proc, state, theirs),

@@ -12,6 +12,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use oci_spec::runtime::Hook;
 use rtc_sys::{CallExt, Errno};
 use rustix::fs::{FileType, FlockOperation, Mode, OFlags};
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,8 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::state::Stdio;
 
 const STATE: &str = "state.json";
+/// The record that is to replace it.
+const NEW_STATE: &str = "state.json.new";
 const CONFIG: &str = "config.json";
 const FIFO: &str = "exec.fifo";
 /// The version of state.json that this program writes and reads.
@@ -49,6 +52,11 @@ pub(crate) struct Record {
     /// The id by which later processes join the session keyring; `None` with `--no-new-keyring`.
     #[serde(default)]
     pub(crate) keyring: Option<String>,
+    /// The hooks that later commands run, from config.json: it is long, and they need nothing else of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) poststart: Vec<Hook>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) poststop: Vec<Hook>,
     /// `None` while the container is being created.
     pub(crate) init: Option<Init>,
 }
@@ -72,6 +80,7 @@ impl Record {
         cgroup: Option<Placement>,
         own_pid_namespace: bool,
     ) -> Self {
+        let hooks = bundle.spec.hooks().as_ref();
         Self {
             version: VERSION,
             id: id.to_owned(),
@@ -85,6 +94,8 @@ impl Record {
             cgroup_made: false,
             own_pid_namespace,
             keyring: None,
+            poststart: hooks.and_then(|hooks| hooks.poststart().clone()).unwrap_or_default(),
+            poststop: hooks.and_then(|hooks| hooks.poststop().clone()).unwrap_or_default(),
             init: None,
         }
     }
@@ -176,9 +187,19 @@ impl Store {
 
     /// Replaces the record.
     pub(crate) fn write(&self, record: &Record) -> Result<()> {
+        self.prepare(record)?;
+        self.commit()
+    }
+
+    /// Writes a record that nobody finds before [`Self::commit`].
+    pub(crate) fn prepare(&self, record: &Record) -> Result<()> {
         let bytes = serde_json::to_vec(record).map_err(|e| Error::new(Kind::System, e.to_string()))?;
-        let (new, path) = (self.path.join("state.json.new"), self.path.join(STATE));
-        write_file(&new, &bytes)?;
+        write_file(&self.path.join(NEW_STATE), &bytes)
+    }
+
+    /// Puts the prepared record into its place.
+    pub(crate) fn commit(&self) -> Result<()> {
+        let (new, path) = (self.path.join(NEW_STATE), self.path.join(STATE));
         Ok(fs::rename(&new, &path).call("rename", path.display())?)
     }
 
@@ -232,7 +253,7 @@ impl Store {
 
     /// Removes the directory; the record last, so that an interrupted removal can be done again.
     pub(crate) fn remove(&self) -> Result<()> {
-        for name in [FIFO, CONFIG, "state.json.new", STATE] {
+        for name in [FIFO, CONFIG, NEW_STATE, STATE] {
             self.remove_file(name)?;
         }
         match fs::remove_dir(&self.path).call("rmdir", self.path.display()) {

@@ -122,9 +122,8 @@ impl Segment {
             libc::memcpy(copy, place, self.len);
             let moved = libc::mremap(copy, self.len, self.len, libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED, place);
             self.outcome(moved, "mremap")?;
-            if let Some((at, len)) = self.relro
-                && libc::mprotect(at as *mut c_void, len, libc::PROT_READ) != 0
-            {
+            let (at, len) = self.relro.unwrap_or((self.start, 0));
+            if libc::mprotect(at as *mut c_void, len, libc::PROT_READ) != 0 {
                 return Err(Error::last("mprotect", format_args!("{at:#x}, {len}, READ")));
             }
         }

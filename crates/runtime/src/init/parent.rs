@@ -139,8 +139,7 @@ impl Making {
         let (ours, theirs) = channel()?;
         let plan = InitPlan::new(bundle, options, self.cgroup.as_ref().map(Made::home), &proc)?;
         self.delegate(&plan, bundle)?;
-        let linux = bundle.spec.linux().clone().unwrap_or_default();
-        let mut process_plan = ProcessPlan::new(process, &linux, options.preserve_fds)?;
+        let mut process_plan = ProcessPlan::new(process, bundle.spec.linux().as_ref(), options.preserve_fds)?;
         process_plan.start_hooks = bundle.spec.hooks().as_ref().and_then(|hooks| hooks.start_container().clone());
         let state = container::oci_state(&self.record, Status::Creating, 0);
         let mut child = Child::new(process_plan, proc, state, theirs);
@@ -234,8 +233,17 @@ impl Making {
         let mut talk = conversation::Talk::new(channel, side, &state.child.plan, self.pid);
         let pid = self.pid;
         let oci = container::oci_state(&self.record, Status::Creating, pid);
+        // While the child still mounts: when it is ready, it waits for us. A terminal is its own doing, and shows last.
+        let early = !state.child.plan.process.terminal().unwrap_or(false);
+        if early {
+            self.note_init(proc)?;
+        }
         let console = talk.until_ready(&mut || run_runtime_hooks(state.plan.spec.hooks().as_ref(), &oci))?;
-        self.record(proc)?;
+        if !early {
+            self.note_init(proc)?;
+        }
+        // From here on, who finds the state directory finds init.
+        self.store.commit()?;
         self.announce(side, options)?;
         if let Goal::Hold(closure) = goal {
             self.hold(closure)?;
@@ -257,15 +265,15 @@ impl Making {
         closure(&held).map_err(|e| Error::wrap(Kind::System, e))
     }
 
-    /// Completes the record: from here on, who finds the state directory finds init.
-    fn record(&mut self, proc: &Proc) -> Result<()> {
+    /// Completes the record, to be put into its place when the container stands.
+    fn note_init(&mut self, proc: &Proc) -> Result<()> {
         let init = Init {
             pid: self.pid,
             start_time: process::start_time(proc, self.pid)?,
             stdio: process::stdio(proc, self.pid)?,
         };
         self.record.init = Some(init);
-        self.store.write(&self.record)
+        self.store.prepare(&self.record)
     }
 
     /// Tells those who asked for init's pid.

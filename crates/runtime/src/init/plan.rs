@@ -2,8 +2,9 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
+use std::rc::Rc;
 
-use oci_spec::runtime::{Hook, Linux, Mount, Process, Spec, User};
+use oci_spec::runtime::{Hook, Linux, LinuxMemoryPolicy, LinuxPersonality, Mount, Process, Spec, User};
 use rtc_sys::clone::flags;
 
 use crate::bundle::Bundle;
@@ -29,8 +30,10 @@ pub(crate) struct ProcessPlan {
     pub(crate) process: Process,
     pub(crate) capabilities: Sets,
     pub(crate) filter: Option<Filter>,
-    /// `linux`, for what it says about processes: personality, memory policy.
-    pub(crate) linux: Linux,
+    /// `linux.memoryPolicy`.
+    pub(crate) memory_policy: Option<LinuxMemoryPolicy>,
+    /// `linux.personality`.
+    pub(crate) personality: Option<LinuxPersonality>,
     /// Descriptors from 3 up that stay open.
     pub(crate) preserve_fds: u32,
     /// `LISTEN_FDS` of the caller, when it is meant for this process.
@@ -45,7 +48,7 @@ pub(crate) struct ProcessPlan {
 #[derive(Debug)]
 pub(crate) struct InitPlan {
     pub(crate) id: String,
-    pub(crate) spec: Spec,
+    pub(crate) spec: Rc<Spec>,
     pub(crate) namespaces: Namespaces,
     pub(crate) id_maps: IdMaps,
     pub(crate) root: RootPlan,
@@ -63,15 +66,16 @@ pub(crate) struct InitPlan {
 
 impl ProcessPlan {
     /// From a process object and the container's configuration.
-    pub(crate) fn new(process: Process, linux: &Linux, preserve_fds: u32) -> Result<Self> {
-        let filter = match linux.seccomp() {
+    pub(crate) fn new(process: Process, linux: Option<&Linux>, preserve_fds: u32) -> Result<Self> {
+        let filter = match linux.and_then(|linux| linux.seccomp().as_ref()) {
             Some(seccomp) => Some(seccomp::compile(seccomp).context(|| "linux.seccomp")?),
             None => None,
         };
         Ok(Self {
             capabilities: Sets::new(process.capabilities().as_ref()),
             filter,
-            linux: linux.clone(),
+            memory_policy: linux.and_then(|linux| linux.memory_policy().clone()),
+            personality: linux.and_then(|linux| linux.personality().clone()),
             preserve_fds,
             listen_fds: listen_fds(),
             start_hooks: None,
@@ -120,7 +124,7 @@ impl InitPlan {
             id_maps,
             no_pivot: options.no_pivot,
             new_keyring: !options.no_new_keyring,
-            spec: spec.clone(),
+            spec: Rc::clone(&bundle.spec),
         })
     }
 

@@ -256,10 +256,10 @@ fn masked_paths(state: &mut InitState) -> Result<()> {
 fn attributes(child: &mut Child) -> Result<()> {
     let process = &child.plan.process;
     attributes::set_scheduling(process)?;
-    if let Some(policy) = child.plan.linux.memory_policy() {
+    if let Some(policy) = &child.plan.memory_policy {
         attributes::set_memory_policy(policy)?;
     }
-    if let Some(personality) = child.plan.linux.personality() {
+    if let Some(personality) = &child.plan.personality {
         attributes::set_personality(personality)?;
     }
     for (index, limit) in process.rlimits().iter().flatten().enumerate() {
