@@ -1,7 +1,7 @@
 //! Checkpoint and restore of a `sleep` and of Redis with 64 MB, beside runc with CRIU.
 
-use crate::lifecycle;
 use crate::measure::{Table, time};
+use crate::spec::{self, Kind};
 use anyhow::{Context, Result, bail};
 use std::path::Path;
 use std::process::Command;
@@ -11,7 +11,7 @@ const RUNTIMES: [&str; 2] = ["rtc", "runc"];
 
 pub(crate) fn run(rounds: usize) -> Result<()> {
     let dir = Path::new("/tmp/ck-sleep");
-    lifecycle::bundle(dir, &["/bin/sh", "-c", "while :; do sleep 1; done"])?;
+    spec::bundle(dir, Kind::Default, &["/bin/sh", "-c", "while :; do sleep 1; done"])?;
     // CRIU's restore makes a folder in the container's root.
     change_spec(dir, |spec| spec["root"]["readonly"] = false.into())?;
     compare("sleep", dir, rounds, |_| Ok(()))?;
@@ -22,8 +22,9 @@ pub(crate) fn run(rounds: usize) -> Result<()> {
 
 /// Redis and its libraries by read-only binds of the root's own /usr.
 fn redis_bundle(dir: &Path) -> Result<()> {
-    lifecycle::bundle(
+    spec::bundle(
         dir,
+        Kind::Default,
         &[
             "/usr/bin/redis-server",
             "--enable-debug-command",

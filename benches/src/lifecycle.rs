@@ -1,85 +1,159 @@
-//! `run` of /bin/true, and the other commands one by one.
+//! `run` of /bin/true, and the other commands one by one, for both specifications.
 
-use crate::measure::{Table, time};
+use crate::measure::{Sample, Table, time};
+use crate::spec::{self, Kind};
 use anyhow::{Context, Result};
-use std::path::Path;
-use std::process::Command;
+use std::path::{Path, PathBuf};
 
-const RUNTIMES: [&str; 3] = ["rtc", "crun", "runc"];
-
-/// Makes a bundle whose program is `args`, with runc's default spec.
-pub(crate) fn bundle(dir: &Path, args: &[&str]) -> Result<()> {
-    let bin = dir.join("rootfs/bin");
-    std::fs::create_dir_all(&bin)?;
-    std::fs::copy("/usr/bin/busybox", bin.join("busybox"))?;
-    for name in ["sh", "true", "sleep"] {
-        std::os::unix::fs::symlink("busybox", bin.join(name))?;
-    }
-    let output = Command::new("runc").args(["spec", "--bundle"]).arg(dir).output()?;
-    anyhow::ensure!(output.status.success(), "runc spec: {}", String::from_utf8_lossy(&output.stderr));
-    let path = dir.join("config.json");
-    let mut spec: serde_json::Value = serde_json::from_slice(&std::fs::read(&path)?)?;
-    spec["process"]["terminal"] = false.into();
-    spec["process"]["args"] = args.into();
-    // The limit of runc's default spec can't be raised by a root without CAP_SYS_RESOURCE.
-    spec["process"]["rlimits"] = serde_json::json!([]);
-    std::fs::write(&path, serde_json::to_vec(&spec)?).context("config.json")
+/// Who takes part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Who {
+    Rtc,
+    Crun,
+    /// With its cache of compiled seccomp filters taken away before each run.
+    CrunCold,
+    Runc,
+    /// clone3, the same mounts, exec: see bin/floor.rs.
+    Floor,
 }
 
+impl Who {
+    fn label(self) -> &'static str {
+        match self {
+            Self::CrunCold => "crun, no cache",
+            Self::Floor => "floor",
+            _ => self.program(),
+        }
+    }
+
+    pub(crate) fn program(self) -> &'static str {
+        match self {
+            Self::Rtc => "rtc",
+            Self::Crun | Self::CrunCold => "crun",
+            Self::Runc => "runc",
+            Self::Floor => "rtc-floor",
+        }
+    }
+}
+
+/// Where a bundle of this bench is.
+pub(crate) fn made(name: &str, kind: Kind, args: &[&str]) -> Result<PathBuf> {
+    let dir = Path::new("/tmp").join(format!("{name}-{}", kind.name()));
+    spec::bundle(&dir, kind, args)?;
+    Ok(dir)
+}
+
+/// The suite `run`.
 pub(crate) fn run(rounds: usize) -> Result<()> {
-    let dir = Path::new("/tmp/lifecycle");
-    bundle(dir, &["/bin/true"])?;
-    let dir = dir.to_str().context("a plain path")?;
-    let mut table = Table::default();
-    for round in 0..rounds + 2 {
-        for runtime in rotated(round) {
-            let sample = time(runtime, &["run", "--bundle", dir, "bench-run"])?;
-            if round >= 2 {
-                table.add(runtime, sample);
-            }
+    for kind in Kind::ALL {
+        let dir = made("run", kind, &["/bin/true"])?;
+        let mut all = vec![Who::Rtc, Who::Crun, Who::Runc, Who::Floor];
+        if kind == Kind::Docker {
+            all.insert(2, Who::CrunCold);
         }
-    }
-    table.print("run /bin/true, default spec", "crun");
-    steps(rounds)
-}
-
-/// create, start, state, exec, kill, delete.
-fn steps(rounds: usize) -> Result<()> {
-    let dir = Path::new("/tmp/steps");
-    bundle(dir, &["/bin/sleep", "1000"])?;
-    let dir = dir.to_str().context("a plain path")?;
-    let steps: [(&str, &[&str]); 6] = [
-        ("create", &["create", "--bundle", dir]),
-        ("start", &["start"]),
-        ("state", &["state"]),
-        ("exec", &["exec"]),
-        ("kill", &["kill"]),
-        ("delete", &["delete", "--force"]),
-    ];
-    let mut tables: Vec<Table> = steps.iter().map(|_| Table::default()).collect();
-    for round in 0..rounds.div_ceil(2) + 1 {
-        for runtime in rotated(round) {
-            for ((name, args), table) in steps.iter().zip(&mut tables) {
-                let mut args = args.to_vec();
-                args.push("bench-step");
-                match *name {
-                    "exec" => args.push("/bin/true"),
-                    "kill" => args.push("KILL"),
-                    _ => {}
-                }
-                let sample = time(runtime, &args)?;
-                if round > 0 {
-                    table.add(runtime, sample);
+        let mut table = Table::default();
+        for round in 0..rounds + 2 {
+            for who in rotated(&all, round) {
+                let sample = once(who, kind, &dir)?;
+                if round >= 2 {
+                    table.add(who.label(), sample);
                 }
             }
         }
-    }
-    for ((name, _), table) in steps.iter().zip(&tables) {
-        table.print(name, "crun");
+        table.print(&format!("run /bin/true, {} spec", kind.name()), "crun");
+        table.print(&format!("run /bin/true, {} spec", kind.name()), "floor");
     }
     Ok(())
 }
 
-fn rotated(round: usize) -> impl Iterator<Item = &'static str> {
-    (0..RUNTIMES.len()).map(move |i| RUNTIMES[(i + round) % RUNTIMES.len()])
+fn once(who: Who, kind: Kind, dir: &Path) -> Result<Sample> {
+    let path = dir.to_str().context("a plain path")?;
+    if who == Who::CrunCold {
+        let _ = std::fs::remove_dir_all("/run/crun/.cache");
+    }
+    match who {
+        Who::Floor => {
+            let root = format!("{path}/rootfs");
+            time(who.program(), &[&root, "/sys/fs/cgroup/bench-floor", kind.name(), "/bin/true"])
+        }
+        _ => time(who.program(), &["run", "--bundle", path, "bench-run"]),
+    }
+}
+
+/// The suite `commands`: create, start, state, exec, kill, delete.
+pub(crate) fn commands(rounds: usize) -> Result<()> {
+    for kind in Kind::ALL {
+        let dir = made("commands", kind, &["/bin/sleep", "1000"])?;
+        let dir = dir.to_str().context("a plain path")?;
+        let steps: [(&str, &[&str]); 6] = [
+            ("create", &["create", "--bundle", dir, "bench-step"]),
+            ("start", &["start", "bench-step"]),
+            ("state", &["state", "bench-step"]),
+            ("exec", &["exec", "bench-step", "/bin/true"]),
+            ("kill", &["kill", "bench-step", "KILL"]),
+            ("delete", &["delete", "--force", "bench-step"]),
+        ];
+        let mut tables: Vec<Table> = steps.iter().map(|_| Table::default()).collect();
+        for round in 0..rounds.div_ceil(2) + 1 {
+            for who in rotated(&[Who::Rtc, Who::Crun, Who::Runc], round) {
+                for ((_, args), table) in steps.iter().zip(&mut tables) {
+                    let sample = time(who.program(), args)?;
+                    if round > 0 {
+                        table.add(who.label(), sample);
+                    }
+                }
+            }
+        }
+        for ((name, _), table) in steps.iter().zip(&tables) {
+            table.print(&format!("{name}, {} spec", kind.name()), "crun");
+        }
+    }
+    Ok(())
+}
+
+/// The suite `memory`: the peak of each command, seen by a small parent.
+pub(crate) fn memory(rounds: usize) -> Result<()> {
+    for kind in Kind::ALL {
+        let dir = made("memory", kind, &["/bin/sleep", "1000"])?;
+        let dir = dir.to_str().context("a plain path")?;
+        let steps: [(&str, &[&str]); 5] = [
+            ("create", &["create", "--bundle", dir, "bench-memory"]),
+            ("start", &["start", "bench-memory"]),
+            ("state", &["state", "bench-memory"]),
+            ("exec", &["exec", "bench-memory", "/bin/true"]),
+            ("delete", &["delete", "--force", "bench-memory"]),
+        ];
+        println!("\npeak memory, {} spec (KiB, the most of {} rounds)", kind.name(), rounds.div_ceil(8));
+        print!("{:<20}", "");
+        steps.iter().for_each(|(name, _)| print!(" {name:>8}"));
+        println!();
+        for who in [Who::Rtc, Who::Crun, Who::CrunCold, Who::Runc] {
+            let mut peaks = [0; 5];
+            for _ in 0..rounds.div_ceil(8) {
+                for ((_, args), peak) in steps.iter().zip(&mut peaks) {
+                    if who == Who::CrunCold {
+                        let _ = std::fs::remove_dir_all("/run/crun/.cache");
+                    }
+                    *peak = (*peak).max(peak_of(who.program(), args)?);
+                }
+            }
+            print!("{:<20}", who.label());
+            peaks.iter().for_each(|peak| print!(" {peak:>8}"));
+            println!();
+        }
+    }
+    Ok(())
+}
+
+fn peak_of(program: &str, args: &[&str]) -> Result<u64> {
+    let mut command = std::process::Command::new("rtc-probe");
+    let output = command.args(["peak", program]).args(args).stdin(std::process::Stdio::null()).output()?;
+    let text = String::from_utf8_lossy(&output.stderr);
+    anyhow::ensure!(output.status.success(), "{program} {}: {text}", args.join(" "));
+    let last = text.lines().last().unwrap_or_default();
+    last.parse().with_context(|| format!("rtc-probe said {last:?}"))
+}
+
+pub(crate) fn rotated(all: &[Who], round: usize) -> impl Iterator<Item = Who> {
+    (0..all.len()).map(move |at| all[(at + round) % all.len()])
 }

@@ -1,8 +1,7 @@
-//! Times of whole commands: wall clock and the processor time of the command and all it waited for.
+//! Times of whole commands: wall clock, and the processor time of the command and all it waited for.
 
 use anyhow::{Context, Result, bail};
-use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::time::TimeValLike;
+use std::fs::File;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -13,29 +12,28 @@ pub(crate) struct Sample {
     pub(crate) cpu: Duration,
 }
 
-/// Runs a command to its end; its output goes nowhere unless it fails.
-pub(crate) fn time(program: &str, args: &[&str]) -> Result<Sample> {
-    let before = children_cpu()?;
-    let start = Instant::now();
-    let output = Command::new(program)
-        .args(args)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .with_context(|| program.to_owned())?;
-    let wall = start.elapsed();
-    if !output.success() {
-        let again = Command::new(program).args(args).stdin(Stdio::null()).output()?;
-        bail!("{program} {}: {output}: {}", args.join(" "), String::from_utf8_lossy(&again.stderr));
+impl std::ops::Add for Sample {
+    type Output = Self;
+    fn add(self, other: Self) -> Self {
+        Self { wall: self.wall + other.wall, cpu: self.cpu + other.cpu }
     }
-    Ok(Sample { wall, cpu: children_cpu()? - before })
 }
 
-fn children_cpu() -> Result<Duration> {
-    let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
-    let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
-    Ok(Duration::from_micros(micros.unsigned_abs()))
+/// Runs a command to its end; its output goes nowhere unless it fails.
+pub(crate) fn time(program: &str, args: &[&str]) -> Result<Sample> {
+    let nothing = File::options().read(true).write(true).open("/dev/null").context("/dev/null")?;
+    let (input, output, errors) = (nothing.try_clone()?, nothing.try_clone()?, nothing);
+    let mut command = Command::new(program);
+    command.args(args).stdin(Stdio::from(input)).stdout(Stdio::from(output)).stderr(Stdio::from(errors));
+    let start = Instant::now();
+    let child = command.spawn().with_context(|| program.to_owned())?;
+    let ended = rtc_sys::usage::wait(i32::try_from(child.id())?)?;
+    let wall = start.elapsed();
+    if ended.status != Some(0) {
+        let again = Command::new(program).args(args).stdin(Stdio::null()).output()?;
+        bail!("{program} {}: {:?}: {}", args.join(" "), ended.status, String::from_utf8_lossy(&again.stderr));
+    }
+    Ok(Sample { wall, cpu: ended.cpu })
 }
 
 /// Named samples of several contestants.
@@ -52,27 +50,42 @@ impl Table {
         }
     }
 
-    /// Prints minimum and median of each row, and the median's ratio to that of the row `to`.
+    /// Prints minimum and median of each row, wall clock and processor time, and their ratios to those of the row `to`.
     pub(crate) fn print(&self, title: &str, to: &str) {
-        let base = self.rows.iter().find(|(n, _)| n == to).map(|(_, s)| median(s, |s| s.wall));
+        let base = self.rows.iter().find(|(n, _)| n == to).map(|(_, samples)| Summary::of(samples));
         println!("\n{title} ({} rounds; milliseconds)", self.rows.first().map_or(0, |(_, s)| s.len()));
-        println!("{:<28} {:>9} {:>9} {:>9} {:>12}", "", "wall min", "median", "cpu", format!("of {to}"));
+        let of = format!("of {to}:");
+        println!(
+            "{:<20} {:>8} {:>8} {:>8} {:>8}   {of:>9} {:>8} {:>8} {:>8} {:>8}",
+            "", "wall min", "median", "cpu min", "median", "wall min", "median", "cpu min", "median"
+        );
         for (name, samples) in &self.rows {
-            let wall = median(samples, |s| s.wall);
-            let least = samples.iter().map(|s| s.wall).min().unwrap_or_default();
-            let ratio = base.map_or(String::new(), |b| format!("{:.2}", wall.as_secs_f64() / b.as_secs_f64()));
-            let cpu = median(samples, |s| s.cpu);
-            println!("{name:<28} {:>9} {:>9} {:>9} {ratio:>12}", millis(least), millis(wall), millis(cpu));
+            let own = Summary::of(samples);
+            let ratios = base.map_or(String::new(), |base| {
+                let each = own.0.iter().zip(base.0);
+                each.map(|(own, base)| format!(" {:>8.2}", own.as_secs_f64() / base.as_secs_f64())).collect()
+            });
+            let times: String = own.0.iter().map(|time| format!(" {:>8.2}", millis(*time))).collect();
+            println!("{name:<20}{times}   {:>9}{ratios}", "");
         }
     }
 }
 
-fn median(samples: &[Sample], of: impl Fn(&Sample) -> Duration) -> Duration {
-    let mut all: Vec<Duration> = samples.iter().map(of).collect();
-    all.sort_unstable();
-    all.get(all.len() / 2).copied().unwrap_or_default()
+/// Minimum and median of wall clock, then of processor time.
+#[derive(Clone, Copy)]
+struct Summary([Duration; 4]);
+
+impl Summary {
+    fn of(samples: &[Sample]) -> Self {
+        let [walls, cpus] = [|s: &Sample| s.wall, |s: &Sample| s.cpu].map(|of| {
+            let mut all: Vec<Duration> = samples.iter().map(of).collect();
+            all.sort_unstable();
+            [all.first().copied().unwrap_or_default(), all.get(all.len() / 2).copied().unwrap_or_default()]
+        });
+        Self([walls[0], walls[1], cpus[0], cpus[1]])
+    }
 }
 
-fn millis(time: Duration) -> String {
-    format!("{:.2}", time.as_secs_f64() * 1e3)
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
 }

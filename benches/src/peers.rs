@@ -12,13 +12,18 @@ fn cache() -> PathBuf {
     std::env::var_os("RTC_CACHE").map_or_else(|| PathBuf::from("/var/cache/rtc"), PathBuf::from).join("peers-sid")
 }
 
-/// Makes the root if it isn't there, and goes into it with rtc as /usr/bin/rtc.
-pub(crate) fn enter(rtc: &Path) -> Result<()> {
+/// Makes the root if it isn't there, and goes into it with these programs, name and file, in /usr/bin.
+pub(crate) fn enter(programs: &[(&str, PathBuf)]) -> Result<()> {
     let root = cache();
     if !root.join("usr/bin/crun").exists() {
         make(&root)?;
     }
-    std::fs::copy(rtc, root.join("usr/bin/rtc")).context("copy rtc")?;
+    for (name, file) in programs {
+        // Another's bench may be executing the old one.
+        let (new, place) = (root.join("usr/bin").join(format!(".{name}")), root.join("usr/bin").join(name));
+        std::fs::copy(file, &new).with_context(|| format!("copy {}", file.display()))?;
+        std::fs::rename(&new, place)?;
+    }
     unshare(CloneFlags::CLONE_NEWNS).context("unshare")?;
     let none = None::<&str>;
     mount(none, "/", none, MsFlags::MS_PRIVATE | MsFlags::MS_REC, none).context("make mounts private")?;
