@@ -15,9 +15,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("rtc-tests", &[]),
     ("rtc-zoo", &["rtc-tests"]),
     ("rtc-vm", &["rtc-vm-agent"]),
-    ("rtc-bench", &[]),
+    // Its floor makes calls that only rtc-sys wraps.
+    ("rtc-bench", &["rtc-sys"]),
     ("rtc-vm-agent", &[]),
-    ("rtc-bench", &[]),
     ("xtask", &["rtc-tests"]),
 ];
 
