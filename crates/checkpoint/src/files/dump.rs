@@ -60,8 +60,24 @@ impl<'a> FileDumper<'a> {
     /// # Errors
     /// When the task can't be looked at; what can't be saved is a blocker.
     pub fn add_table(&mut self, pid: i32, pidfd: OwnedFd) -> Result<Vec<Descriptor>> {
-        let table = self.cx.add_table(pid, pidfd).context(|| format!("descriptors of pid {pid}"))?;
-        self.describe_pending()?;
+        let noun = || format!("descriptors of pid {pid}");
+        let numbers = self.cx.list(pid, pidfd).context(noun)?;
+        let mut table = Vec::with_capacity(numbers.len());
+        for fd in numbers {
+            match self.cx.add_entry(pid, fd) {
+                Ok((descriptor, seen)) => {
+                    table.push(descriptor);
+                    if let Some(seen) = seen {
+                        let file = self.cx.probe_seen(descriptor.file, &seen, describe);
+                        self.push(descriptor.file, file)?;
+                        self.describe_pending()?;
+                    }
+                }
+                Err(e) if self.cx.vanished(&e) => {}
+                Err(e) => return Err(e.context(format!("fd {fd}")).context(noun())),
+            }
+        }
+        self.cx.set_table(pid, table.clone());
         Ok(table)
     }
 
@@ -195,13 +211,19 @@ impl<'a> FileDumper<'a> {
 
     fn describe_pending(&mut self) -> Result<()> {
         while let Some(id) = self.cx.pending.pop_front() {
-            debug_assert_eq!(id.index(), self.files.len(), "ids are given and described in one order");
-            let file = match self.cx.probe(id, describe) {
-                Err(e) if self.cx.vanished(&e) => None,
-                result => result?,
-            };
-            self.files.push(file);
+            let file = self.cx.probe(id, describe);
+            self.push(id, file)?;
         }
+        Ok(())
+    }
+
+    fn push(&mut self, id: FileId, file: Result<Option<OpenFile>>) -> Result<()> {
+        debug_assert_eq!(id.index(), self.files.len(), "ids are given and described in one order");
+        let file = match file {
+            Err(e) if self.cx.vanished(&e) => None,
+            file => file?,
+        };
+        self.files.push(file);
         Ok(())
     }
 }
