@@ -37,6 +37,7 @@ pub mod shm;
 pub mod socket;
 pub mod tty;
 pub mod usage;
+pub mod uffd;
 pub mod worker;
 
 pub use error::{CallExt, Errno, Error, Result};

@@ -31,6 +31,7 @@ use crate::resource::mount::{self, Given};
 use crate::tracee::Zone;
 use collect::StoppedProcess;
 use interned::Interned;
+use process::ProcessOutside;
 use rtc_sys::ptrace;
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
@@ -119,7 +120,7 @@ struct Dump<'a> {
     stopped_at: Instant,
     /// One entry a stopped process: its place in `spaces` and in `tree.tables`.
     places: Vec<Places>,
-    outside: Vec<Vec<thread::Outside>>,
+    outside: Vec<ProcessOutside>,
     spaces: Vec<space::Space>,
     tree: Tree,
     /// What lives until the tasks go on or end: locks, guards.
@@ -217,7 +218,9 @@ impl Dump<'_> {
         let steps = if self.options.check_only { &STEPS[..LOOKING] } else { &STEPS[..] };
         for (i, (name, step)) in steps.iter().enumerate() {
             self.go_on()?;
+            let begun = Instant::now();
             step(self, &mut files, &mut blockers).context(|| *name)?;
+            log::debug!("{name}: {:?}", begun.elapsed());
             if i + 1 == LOOKING {
                 self.dump_ipc(None, &mut blockers)?;
                 if !blockers.is_empty() || files.blocked() > 0 {
@@ -240,7 +243,9 @@ impl Dump<'_> {
         self.image.write_json(Part::Tree, &self.tree)?;
         let created = self.tree.clocks.realtime / 1_000_000_000;
         self.go_on()?;
+        let begun = Instant::now();
         self.image.commit(self.options.id, created).context(|| "commit the checkpoint")?;
+        log::debug!("commit the checkpoint: {:?}", begun.elapsed());
         Ok(blockers)
     }
 
@@ -269,27 +274,14 @@ impl Dump<'_> {
     fn look_at_threads(&mut self, _: &mut FileDumper<'_>, blockers: &mut Vec<Blocker>) -> Result<()> {
         self.tree.clocks = clocks();
         let own = namespaces::of(self.options.init);
+        let processors = thread::processors();
         for process in &mut self.stopped {
-            let pid = process.pid;
-            let mut outside = Vec::with_capacity(process.threads.len());
-            let shared = if process.threads.is_empty() {
-                Vec::new()
+            let outside = if process.threads.is_empty() {
+                ProcessOutside::default()
             } else {
-                namespaces::check(pid, &own, blockers)?;
-                ptrace::peek_pending(pid, true)?
+                process::look(process, processors.as_deref(), &own, blockers)?
             };
-            for task in &mut process.threads {
-                outside.push(thread::look(pid, task, &shared).context(|| format!("task {}", task.tid()))?);
-                self.report.threads += 1;
-            }
-            if process.threads.first().is_some_and(|leader| leader.tid() != pid) {
-                blockers.push(Blocker {
-                    pid,
-                    what: "the process's first thread".into(),
-                    why: "it has ended while others run".into(),
-                    remedy: "wait until the process has ended".into(),
-                });
-            }
+            self.report.threads += process.threads.len();
             self.outside.push(outside);
         }
         self.report.processes = self.stopped.len();
@@ -335,20 +327,21 @@ impl Dump<'_> {
 
     fn look_at_memory(&mut self, files: &mut FileDumper<'_>, blockers: &mut Vec<Blocker>) -> Result<()> {
         let mut known: Vec<(i32, usize)> = Vec::new();
-        for (process, places) in self.stopped.iter().zip(&mut self.places) {
+        for ((process, places), outside) in self.stopped.iter().zip(&mut self.places).zip(&self.outside) {
             if process.threads.is_empty() {
                 continue;
             }
+            let inside = outside.inside().unwrap_or(process.pid);
             if find_same(&known, process.pid, rtc_sys::kcmp::Resource::Vm)?.is_some() {
                 blockers.push(Blocker {
-                    pid: process.pid,
+                    pid: inside,
                     what: "its memory".into(),
                     why: "it is shared with another process (vfork or CLONE_VM)".into(),
                     remedy: "try again: after vfork this lasts for a moment".into(),
                 });
             }
-            let space =
-                memory::look(process.pid, files, blockers).context(|| format!("memory of process {}", process.pid))?;
+            let space = memory::look(process.pid, inside, files, blockers)
+                .context(|| format!("memory of process {}", process.pid))?;
             self.spaces.push(space);
             places.mm = self.spaces.len() - 1;
             known.push((process.pid, places.mm));
@@ -362,8 +355,10 @@ impl Dump<'_> {
         let outside = std::mem::take(&mut self.outside);
         for ((process, outside), places) in self.stopped.iter_mut().zip(outside).zip(&self.places) {
             let pid = process.pid;
+            let ppid = process.parent.map_or(0, |parent| self.tree.processes[parent].pid);
             let described = describe(process, outside, *places, zone, &mut filters, &mut self.tree.mms)
                 .context(|| format!("process {pid}"))?;
+            let described = Process { ppid, ..described };
             self.tree.processes.push(described);
         }
         self.tree.filters = filters.values;
@@ -418,16 +413,18 @@ impl Dump<'_> {
             let _: Result<()> = self.release();
             return Err(e);
         }
+        let begun = Instant::now();
         ptrace::reap(self.stopped.drain(..).flat_map(|p| p.threads).map(|t| t.tid()).collect());
+        log::debug!("end the tree: {:?}", begun.elapsed());
         self.held.iter_mut().for_each(|held| held.after_kill());
         Ok(())
     }
 }
 
-/// Puts together all that is known of a process.
+/// Puts together all that is known of a process but for its parent.
 fn describe(
     process: &mut StoppedProcess,
-    outside: Vec<thread::Outside>,
+    outside: ProcessOutside,
     places: Places,
     zone: Zone,
     filters: &mut Interned<Filter>,
@@ -435,11 +432,13 @@ fn describe(
 ) -> Result<Process> {
     let pid = process.pid;
     let stat = Proc(pid).stat()?;
-    let status = Proc(pid).status()?;
+    // A zombie has no thread that has been looked at.
+    let read = if outside.threads.is_empty() { Some(Proc(pid).status()?) } else { None };
+    let status = read.as_ref().unwrap_or_else(|| &outside.threads[0].status);
     let last = |ids: &[i32]| ids.last().copied().unwrap_or(0);
     let mut described = Process {
         pid: last(&status.ns_tgid),
-        ppid: if process.parent.is_some() { last(&Proc(stat.ppid).status()?.ns_tgid) } else { 0 },
+        ppid: 0,
         pgid: last(&status.ns_pgid),
         sid: last(&status.ns_sid),
         exit_signal: stat.exit_signal,
@@ -449,17 +448,16 @@ fn describe(
     if process.threads.is_empty() {
         return Ok(described);
     }
+    let umask = status.umask;
     let group_stop = process.threads[0].group_stop();
     described.state = if group_stop == 0 { State::Running } else { State::Stopped(group_stop) };
-    let seen = process::look(pid, status.umask)?;
-    let answers = process::ask(&mut process.threads, outside, zone, filters)?;
+    let answers = process::ask(&mut process.threads, outside.threads, zone, filters)?;
     let auxv = Proc(pid).bytes("auxv")?;
     debug_assert_eq!(mms.len(), places.mm);
-    let layout = process::layout(pid, answers.brk)?;
-    mms.push(Mm { layout, auxv, exe: places.exe, ..Mm::default() });
+    mms.push(Mm { layout: process::layout(&stat, answers.brk), auxv, exe: places.exe, ..Mm::default() });
     let files =
         process::ProcessFiles { mm: places.mm, table: places.table, fs: places.fs, cwd: places.cwd, root: places.root };
-    described.live = Some(Box::new(process::live(pid, answers, seen, files)?));
+    described.live = Some(Box::new(process::live(pid, answers, &outside.pending, umask, files)?));
     Ok(described)
 }
 

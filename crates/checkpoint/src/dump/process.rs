@@ -1,10 +1,14 @@
 //! What a process has besides its threads, files and memory.
 
+use super::collect::StoppedProcess;
 use super::interned::Interned;
+use super::namespaces;
 use super::thread::{self, Questions};
 use crate::error::{Context, Result};
+use crate::files::Blocker;
 use crate::image::tree::{Action, Filter, Live, MmLayout, Signal, Thread};
 use crate::proc::Proc;
+use crate::procfs::stat::Stat;
 use crate::program::{Addr, CallRef, DataRef, Program};
 use crate::resource::timer::{self, Timers};
 use crate::tracee::{Mode, Results, Stopped, Zone};
@@ -66,6 +70,45 @@ impl ProcessQuestions {
         }
         all
     }
+}
+
+impl ProcessOutside {
+    /// The process's id in the container.
+    pub(super) fn inside(&self) -> Option<i32> {
+        self.threads.first()?.status.ns_tgid.last().copied()
+    }
+}
+
+/// Looks at a stopped process from outside. Blockers stand for what couldn't be looked at.
+pub(super) fn look(
+    process: &mut StoppedProcess,
+    processors: Option<&[u64]>,
+    own: &namespaces::Names,
+    blockers: &mut Vec<Blocker>,
+) -> Result<ProcessOutside> {
+    let pid = process.pid;
+    let pending = ptrace::peek_pending(pid, true)?;
+    let mut threads = Vec::with_capacity(process.threads.len());
+    let mut blocked = |inside: i32, what: String, why: &str, remedy: &str| {
+        blockers.push(Blocker { pid: inside, what, why: why.into(), remedy: remedy.into() });
+    };
+    for task in &mut process.threads {
+        let tid = task.tid();
+        if !regs::is_64_bit(tid)? {
+            let inside = Proc(pid).status()?.ns_tgid.last().copied().unwrap_or(pid);
+            blocked(inside, format!("task {tid}"), "it runs 32-bit code", "use a 64-bit build of the program");
+            return Ok(ProcessOutside::default());
+        }
+        threads.push(thread::look(pid, task, &pending, processors).context(|| format!("task {tid}"))?);
+    }
+    let outside = ProcessOutside { threads, pending };
+    let inside = outside.inside().unwrap_or(pid);
+    if process.threads[0].tid() != pid {
+        let what = "the process's first thread".to_owned();
+        blocked(inside, what, "it has ended while others run", "wait until the process has ended");
+    }
+    namespaces::check(pid, inside, own, blockers);
+    Ok(outside)
 }
 
 /// Runs the programs of a process and its threads, each put back at once.
@@ -148,20 +191,25 @@ pub(crate) fn find_syscall(pid: i32) -> Result<Addr> {
 }
 
 /// The bounds that the kernel keeps of the address space, with the heap's end as the process told it.
-pub(super) fn layout(pid: i32, brk: u64) -> Result<MmLayout> {
-    let stat = Proc(pid).stat()?;
-    Ok(MmLayout {
+pub(super) fn layout(stat: &Stat, brk: u64) -> MmLayout {
+    MmLayout {
         code: stat.code,
         data: stat.data,
         brk: (stat.start_brk, brk),
         start_stack: stat.start_stack,
         args: stat.args,
         env: stat.env,
-    })
+    }
 }
 
 /// What is not in [`Answers`], read from outside; places of files and memory are filled in by the caller.
-pub(super) fn live(pid: i32, answers: Answers, outside: ProcessOutside, files: ProcessFiles) -> Result<Live> {
+pub(super) fn live(
+    pid: i32,
+    answers: Answers,
+    pending: &[ptrace::SigInfo],
+    umask: u32,
+    files: ProcessFiles,
+) -> Result<Live> {
     let proc = Proc(pid);
     Ok(Live {
         mm: files.mm,
@@ -169,11 +217,11 @@ pub(super) fn live(pid: i32, answers: Answers, outside: ProcessOutside, files: P
         fs: files.fs,
         cwd: files.cwd,
         root: files.root,
-        umask: outside.umask,
+        umask,
         actions: answers.actions,
-        pending: outside.pending,
+        pending: pending.iter().map(|s| Signal(s.0.to_vec())).collect(),
         timers: answers.timers,
-        limits: outside.limits,
+        limits: crate::procfs::limits::parse(&proc.text("limits")?)?,
         subreaper: answers.subreaper,
         dumpable: answers.dumpable,
         thp_disable: answers.thp_disable,
@@ -193,19 +241,11 @@ pub(super) struct ProcessFiles {
     pub(super) root: crate::files::FileId,
 }
 
-/// Process-wide state that /proc and ptrace show.
+/// What is seen of a process before any program has run.
+#[derive(Default)]
 pub(super) struct ProcessOutside {
-    umask: u32,
-    pending: Vec<Signal>,
-    limits: Vec<(u64, u64)>,
-}
-
-/// Looks at a stopped process.
-pub(super) fn look(pid: i32, umask: u32) -> Result<ProcessOutside> {
-    let pending = ptrace::peek_pending(pid, true)?;
-    Ok(ProcessOutside {
-        umask,
-        pending: pending.iter().map(|s| Signal(s.0.to_vec())).collect(),
-        limits: crate::procfs::limits::parse(&Proc(pid).text("limits")?)?,
-    })
+    /// Its threads, in order; none of a zombie.
+    pub(super) threads: Vec<thread::Outside>,
+    /// Signals pending for all of it.
+    pub(super) pending: Vec<ptrace::SigInfo>,
 }

@@ -62,8 +62,13 @@ pub(super) struct Outside {
     filters: Vec<Filter>,
 }
 
-/// Looks at a stopped thread.
-pub(super) fn look(pid: i32, task: &mut Stopped, shared_pending: &[ptrace::SigInfo]) -> Result<Outside> {
+/// Looks at a stopped thread. `processors` are those that a thread without a restriction may use.
+pub(super) fn look(
+    pid: i32,
+    task: &mut Stopped,
+    shared_pending: &[ptrace::SigInfo],
+    processors: Option<&[u64]>,
+) -> Result<Outside> {
     let tid = task.tid();
     let proc = Proc(pid);
     let at = |name: &str| format!("task/{tid}/{name}");
@@ -89,7 +94,7 @@ pub(super) fn look(pid: i32, task: &mut Stopped, shared_pending: &[ptrace::SigIn
         rseq: ptrace::rseq(tid)?,
         robust_list: ptrace::robust_list(tid)?,
         comm,
-        scheduling: scheduling(tid, &status)?,
+        scheduling: scheduling(tid, processors.unwrap_or(&status.cpus_allowed))?,
         // The file isn't in task/TID, but /proc/TID is there all the same.
         timer_slack: Proc(tid).number("timerslack_ns")?,
         filters: if status.seccomp == 2 { filters(tid)? } else { Vec::new() },
@@ -97,22 +102,21 @@ pub(super) fn look(pid: i32, task: &mut Stopped, shared_pending: &[ptrace::SigIn
     })
 }
 
-fn scheduling(tid: i32, status: &Status) -> Result<Scheduling> {
+fn scheduling(tid: i32, processors: &[u64]) -> Result<Scheduling> {
     let attributes = sched::attributes(tid)?;
     let affinity = sched::affinity(tid)?;
-    let all = online_mask(status);
     Ok(Scheduling {
         policy: attributes.policy,
         priority: attributes.priority,
         nice: attributes.nice,
         io_priority: sched::io_priority(tid)?,
-        affinity: (affinity != all).then_some(affinity),
+        affinity: (affinity != processors).then_some(affinity),
     })
 }
 
-/// The processors that a task without a restriction may use: those of pid 1 of the host.
-fn online_mask(status: &Status) -> Vec<u64> {
-    Proc(1).status().map_or_else(|_| status.cpus_allowed.clone(), |s| s.cpus_allowed)
+/// The processors that a thread without a restriction may use: those of pid 1 of the host.
+pub(super) fn processors() -> Option<Vec<u64>> {
+    Proc(1).status().ok().map(|status| status.cpus_allowed)
 }
 
 fn filters(tid: i32) -> Result<Vec<Filter>> {

@@ -1,5 +1,6 @@
 //! The state of a restore between its steps.
 
+use super::fill::Huge;
 use super::transport::Transport;
 use crate::files::RestoreEnv;
 use crate::files::kind::Files;
@@ -35,6 +36,8 @@ pub(super) struct Builder<'a> {
     pub(super) files: &'a Files,
     pub(super) container: &'a ContainerState,
     pub(super) pages: &'a pages::Reader,
+    /// When this machine makes huge pages.
+    pub(super) huge: Huge,
     pub(super) env: RestoreEnv<'a>,
     pub(super) zone: Zone,
     pub(super) transport: &'a Transport,

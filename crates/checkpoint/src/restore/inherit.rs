@@ -107,7 +107,7 @@ fn without(range: Range, holes: &[Range]) -> Vec<Range> {
 }
 
 /// The parts of a range that are in one of `ranges` (ordered, apart).
-fn within(range: Range, ranges: &[Range]) -> Vec<Range> {
+pub(super) fn within(range: Range, ranges: &[Range]) -> Vec<Range> {
     let first = ranges.partition_point(|r| r.1 <= range.0);
     let near = ranges[first..].iter().take_while(|r| r.0 < range.1);
     near.map(|r| (r.0.max(range.0), r.1.min(range.1))).collect()
@@ -127,8 +127,8 @@ fn equal_pages(child: &[Run], parent: &[Run], kept: &[Range]) -> Vec<Range> {
     all
 }
 
-/// The parts of a run outside of `ranges`.
-fn clip_all(run: &Run, ranges: &[Range]) -> Vec<Run> {
+/// The parts of a run outside of `ranges` (ordered, apart).
+pub(super) fn clip_all(run: &Run, ranges: &[Range]) -> Vec<Run> {
     let rest = without((run.page * PAGE, run.end() * PAGE), ranges);
     rest.iter().filter_map(|(start, end)| run.clip(start / PAGE, end / PAGE)).collect()
 }

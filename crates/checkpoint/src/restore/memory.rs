@@ -7,17 +7,13 @@ use super::batch::Batch;
 use super::inherit::{Plan, Range};
 use crate::error::{Context, Error, Kind, Result};
 use crate::files::FileId;
-use crate::image::pages::{self, PAGE, Run};
+use crate::image::pages::{PAGE, Run};
 use crate::image::tree::{Backing, Mm, Vma};
 use crate::procfs::smaps::VmFlags;
 use crate::program::{Arg, Program};
 use crate::tracee::{Mode, Stopped, Zone};
-use rtc_sys::procmem::{self, RemoteRange};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// How many pages are written at once.
-const CHUNK: usize = 256;
 /// `arch_prctl` operation that maps the vDSO (asm/prctl.h, kernel 4.8 with CONFIG_CHECKPOINT_RESTORE).
 const ARCH_MAP_VDSO_64: i32 = 0x2003;
 /// `PR_SET_VMA_ANON_NAME` of prctl(2) (kernel 5.17).
@@ -58,6 +54,12 @@ pub(super) fn map(task: &mut Stopped, zone: Zone, mm: &Mm, plan: &Plan, files: &
     for (i, range) in others {
         let vma = &mm.vmas[i];
         map_one(&mut batch, vma, early_prot(vma), range, files).context(|| describe(vma))?;
+        // Before the contents: it decides how large the pages are that take them.
+        for (flag, advice) in HUGE_ADVICE {
+            if vma.flags.has(flag) {
+                batch.call(libc::SYS_madvise, [range.0.into(), (range.1 - range.0).into(), advice.into()])?;
+            }
+        }
     }
     map_vdso(&mut batch, mm, plan)?;
     for (i, _, (start, end)) in &plan.keep {
@@ -156,66 +158,6 @@ pub(super) fn open_for_writing(task: &mut Stopped, zone: Zone, mm: &Mm, runs: &[
     batch.finish()
 }
 
-/// Writes pages into a stopped task, by as many threads as there are processors.
-pub(super) fn fill(tid: i32, runs: &[Run], pages: &pages::Reader) -> Result<()> {
-    let chunks = chunks(runs);
-    let next = AtomicUsize::new(0);
-    let work = || -> Result<()> {
-        let mut buffer = vec![0; CHUNK * PAGE as usize];
-        while let Some(chunk) = chunks.get(next.fetch_add(1, Ordering::Relaxed)) {
-            write_chunk(tid, chunk, pages, &mut buffer)?;
-        }
-        Ok(())
-    };
-    let workers = std::thread::available_parallelism().map_or(1, usize::from).min(8).min(chunks.len() / 8 + 1);
-    std::thread::scope(|scope| {
-        let others: Vec<_> = (1..workers).map(|_| scope.spawn(work)).collect();
-        let mine = work();
-        others.into_iter().map(|t| t.join().expect("no worker panics")).fold(mine, Result::and)
-    })
-}
-
-/// Runs cut into pieces of at most CHUNK pages; those of one piece need not be neighbours anywhere.
-fn chunks(runs: &[Run]) -> Vec<Vec<Run>> {
-    let mut all: Vec<Vec<Run>> = Vec::new();
-    let mut room = 0;
-    for run in runs {
-        let mut page = run.page;
-        while page < run.end() {
-            if room == 0 {
-                all.push(Vec::new());
-                room = CHUNK as u64;
-            }
-            let piece = run.clip(page, page + room).expect("within the run");
-            room -= u64::from(piece.count);
-            page = piece.end();
-            all.last_mut().expect("pushed above").push(piece);
-        }
-    }
-    all
-}
-
-fn write_chunk(tid: i32, chunk: &[Run], pages: &pages::Reader, buffer: &mut [u8]) -> Result<()> {
-    let mut at = 0;
-    let mut ranges = Vec::with_capacity(chunk.len());
-    let mut rest = chunk;
-    // Runs that follow each other in the file are read at once.
-    while let Some(first) = rest.first() {
-        let mut count = first.count;
-        let mut n = 1;
-        while rest.get(n).is_some_and(|run| run.at == first.at + count) {
-            count += rest[n].count;
-            n += 1;
-        }
-        let len = count as usize * PAGE as usize;
-        pages.read(first.at, &mut buffer[at..at + len])?;
-        at += len;
-        ranges.extend(rest[..n].iter().map(|r| RemoteRange { address: r.page * PAGE, len: u64::from(r.count) * PAGE }));
-        rest = &rest[n..];
-    }
-    procmem::write_ranges(tid, &buffer[..at], &ranges).context(|| format!("fill the memory of task {tid}"))
-}
-
 /// Gives all mappings what they may have only when contents and children are there.
 pub(super) fn protect(task: &mut Stopped, zone: Zone, mm: &Mm) -> Result<()> {
     let mut batch = Batch::new(task, zone);
@@ -247,6 +189,9 @@ pub(super) fn protect(task: &mut Stopped, zone: Zone, mm: &Mm) -> Result<()> {
 
 /// `MADV_GUARD_INSTALL` (kernel 6.13).
 const MADV_GUARD_INSTALL: i32 = 102;
+/// Advice about huge pages. A child that keeps its parent's mapping may have other advice, so it is given again below.
+const HUGE_ADVICE: [(VmFlags, i32); 2] =
+    [(VmFlags::HUGE_PAGE, libc::MADV_HUGEPAGE), (VmFlags::NO_HUGE_PAGE, libc::MADV_NOHUGEPAGE)];
 /// Flags of mappings that madvise(2) sets.
 const ADVICE: [(VmFlags, i32); 8] = [
     (VmFlags::DONT_COPY, libc::MADV_DONTFORK),

@@ -9,6 +9,7 @@ mod actions;
 mod batch;
 mod builder;
 mod family;
+mod fill;
 mod inherit;
 mod memory;
 mod process;
@@ -29,6 +30,7 @@ use crate::program::Addr;
 use crate::resource::mount;
 use crate::tracee::{RESTORE_OPTIONS, Running, Stopped, Zone, find_gap};
 use builder::{Builder, Built};
+use fill::Huge;
 use rtc_sys::ptrace;
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
@@ -162,50 +164,52 @@ impl Checkpoint {
     /// Whatever failed; then all processes made are dead, the held one as well.
     pub fn restore(&self, held: i32) -> Result<Report> {
         let started = Instant::now();
-        let mut first = seize(held).context(|| format!("take over process {held}"))?;
-        let restored = self.build(&mut first, held);
+        let first = seize(held).context(|| format!("take over process {held}"))?;
+        let restored = self.build(first);
         let mut report = restored.inspect_err(|_| kill(held))?;
         report.restore = started.elapsed();
         Ok(report)
     }
 
-    fn build(&self, first: &mut Option<Stopped>, held: i32) -> Result<Report> {
+    fn build(&self, mut first: Stopped) -> Result<Report> {
+        let held = first.tid();
         let externals = stdio(held)?;
         let env = RestoreEnv { init: held, blobs: &self.blobs, externals: &externals };
         // Mounts before files, which may be on them; System V segments before memory, which attaches them.
         mount::restore(&self.container.mounts, held, &self.blobs)?;
         self.container.ipc.restore(held, &self.blobs)?;
-        let mut open_files = Some(OpenFiles::open_all(&self.files, &env)?);
-        let mut task = first.take().expect("given by the caller");
-        let zone = self.take_over(&mut task)?;
+        let open_files = OpenFiles::open_all(&self.files, &env)?;
+        let zone = self.take_over(&mut first)?;
         let tables = self.tree.tables.iter().map(Vec::as_slice);
         let most = self.tree.mms.iter().map(|mm| mm.vmas.len()).max().unwrap_or(0) + FILES_BESIDES_MAPPINGS;
         let number = transport::free_number(tables, most.min(MOST_FILES));
-        let transport = Transport::new(&mut task, zone, number)?;
+        let transport = Transport::new(&mut first, zone, number)?;
         let count = self.tree.processes.len();
         let mut built: Vec<Option<Built>> = Vec::new();
         built.resize_with(count, || None);
-        built[0] = Some(Built { leader: task, threads: Vec::new() });
+        built[0] = Some(Built { leader: first, threads: Vec::new() });
         let mut builder = Builder {
             tree: &self.tree,
             files: &self.files,
             container: &self.container,
             pages: &self.pages,
+            huge: Huge::here(),
             env,
             zone,
             transport: &transport,
-            open_files: open_files.take().expect("opened above"),
+            open_files,
             built,
             has_memory_of: vec![None; count],
             zombies: Vec::new(),
             pids: BTreeMap::from([(self.tree.processes[0].pid, held)]),
             report: Report::default(),
         };
-        let started = Instant::now();
         for (i, (name, step)) in STEPS.iter().enumerate() {
+            let begun = Instant::now();
             step(&mut builder).context(|| *name)?;
+            log::debug!("{name}: {:?}", begun.elapsed());
             if i == 0 {
-                builder.report.forking = started.elapsed();
+                builder.report.forking = begun.elapsed();
             }
         }
         Ok(builder.report)
@@ -230,10 +234,10 @@ const FILES_BESIDES_MAPPINGS: usize = 3;
 /// Mapped files are few even where mappings are many; a process with more is refused by its table's limit.
 const MOST_FILES: usize = 900;
 
-fn seize(held: i32) -> Result<Option<Stopped>> {
+fn seize(held: i32) -> Result<Stopped> {
     let running = Running::seize(held, RESTORE_OPTIONS)?;
     running.interrupt()?;
-    running.wait().map(Some)
+    running.wait()
 }
 
 /// What the caller put at 0, 1, 2 of the held process is the restored container's stdio.

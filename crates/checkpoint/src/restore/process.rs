@@ -133,7 +133,6 @@ impl Builder<'_> {
             program.call(libc::SYS_prctl, [option.into(), value.into(), 0u64.into(), 0u64.into(), 0u64.into()]);
         };
         prctl(&mut program, libc::PR_SET_CHILD_SUBREAPER, i32::from(live.subreaper));
-        prctl(&mut program, libc::PR_SET_THP_DISABLE, i32::from(live.thp_disable));
         program.call(libc::SYS_personality, [live.personality.into()]);
         let limits: Vec<_> = live
             .limits

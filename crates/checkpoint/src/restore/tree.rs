@@ -5,13 +5,14 @@
 
 use super::builder::{Builder, Built};
 use super::family::{self, Making};
-use super::inherit::{self, Plan};
+use super::fill::fill;
+use super::inherit;
 use super::memory::{self, FileNumbers};
 use super::transport::Transport;
 use crate::error::{Context, Error, Kind, Result};
 use crate::files::FileId;
 use crate::image::tree::{Live, Mm, MmLayout, State};
-use crate::program::{Addr, Program};
+use crate::program::{Addr, Arg, Program};
 use crate::tracee::{Mode, Stopped, Zone};
 use rtc_sys::ptrace::{self, Wait};
 use std::os::fd::BorrowedFd;
@@ -246,16 +247,14 @@ impl Builder<'_> {
         let numbers = self.receive(process, &needed)?;
         let (task, _) = self.leader(process);
         memory::map(task, zone, mm, &plan, &numbers)?;
-        set_layout(task, zone, mm, exe.and_then(|exe| numbers.get(&exe)).copied())?;
+        set_layout(task, zone, mm, exe.and_then(|exe| numbers.get(&exe)).copied(), live.thp_disable)?;
         set_directories(task, zone, live, &numbers)?;
         memory::open_for_writing(task, zone, mm, &plan.write)?;
-        self.fill(process, &plan)
-    }
-
-    fn fill(&mut self, process: usize, plan: &Plan) -> Result<()> {
-        let tid = self.leader(process).0.tid();
-        self.report.pages_restored += plan.write.iter().map(|r| u64::from(r.count)).sum::<u64>();
-        memory::fill(tid, &plan.write, self.pages)
+        let huge = self.huge.unless(live.thp_disable);
+        let pages = self.pages;
+        let (task, _) = self.leader(process);
+        self.report.pages_restored += fill(task, zone, mm, &plan, huge, pages)?;
+        Ok(())
     }
 
     /// Brings files into the process's table, at the numbers 0, 1, 2, ….
@@ -271,10 +270,14 @@ impl Builder<'_> {
     }
 }
 
-/// The kernel's bounds of the address space, the auxiliary vector, and the link to the executable.
-fn set_layout(task: &mut Stopped, zone: Zone, mm: &Mm, exe: Option<i32>) -> Result<()> {
+/// The kernel's bounds of the address space, the auxiliary vector, the link to the executable, and whether pages may
+/// be huge, before any comes.
+fn set_layout(task: &mut Stopped, zone: Zone, mm: &Mm, exe: Option<i32>, thp_disable: bool) -> Result<()> {
     let MmLayout { code, data, brk, start_stack, args, env } = mm.layout;
     let mut program = Program::new();
+    let zero = || Arg::from(0u64);
+    let disable = i32::from(thp_disable).into();
+    program.call(libc::SYS_prctl, [libc::PR_SET_THP_DISABLE.into(), disable, zero(), zero(), zero()]);
     let auxv = program.data(&mm.auxv);
     let words = [code.0, code.1, data.0, data.1, brk.0, brk.1, start_stack, args.0, args.1, env.0, env.1, 0]
         .map(u64::to_ne_bytes);

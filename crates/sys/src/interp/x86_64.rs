@@ -7,7 +7,11 @@ global_asm!(
     r#"
     .pushsection .rodata.rtc_interp, "a"
     .balign 16
+    # Seen from all of the program's objects, and from nowhere else.
+    .globl rtc_interp, rtc_interp_end
+    .hidden rtc_interp, rtc_interp_end
 rtc_interp:
+2:
     mov   eax, [rbx]                # number
     cmp   eax, -1                   # end mark
     je    9f
@@ -43,9 +47,9 @@ rtc_interp:
     cmp   rax, -4095
     jae   9f
 3:  add   rbx, 64                   # next call
-    jmp   rtc_interp
+    jmp   2b
 9:  int3                            # end, or a failed call: the tracer takes over
-    jmp   rtc_interp
+    jmp   2b
 rtc_interp_end:
     .popsection
 "#

@@ -15,13 +15,18 @@ const RBX: usize = 5;
 const RAX: usize = 10;
 const ORIG_RAX: usize = 15;
 const RIP: usize = 16;
-const CS: usize = 17;
 const RSP: usize = 19;
 /// rdi, rsi, rdx, r10, r8, r9.
 const ARGS: [usize; 6] = [14, 13, 12, 7, 9, 8];
 
-/// The selector of 64-bit user code; anything else is a 32-bit task.
-const USER_CS_64: u64 = 0x33;
+/// Whether a stopped task runs 64-bit code: the registers of one that doesn't are fewer.
+///
+/// # Errors
+/// `ESRCH` when it isn't stopped.
+pub fn is_64_bit(tid: i32) -> Result<bool> {
+    let mut bytes = [0u8; WORDS * 8];
+    Ok(get_regset(tid, regset::PRSTATUS, &mut bytes)? == bytes.len())
+}
 
 /// General registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,11 +69,6 @@ impl Regs {
     /// Registers from words in the kernel's order.
     pub fn from_words(words: [u64; WORDS]) -> Self {
         Self(words)
-    }
-
-    /// Whether the task runs 64-bit code.
-    pub fn is_64_bit(&self) -> bool {
-        self.0[CS] == USER_CS_64
     }
 
     /// The address of the next instruction.
