@@ -15,4 +15,5 @@ mod net_devices;
 mod output;
 mod processes;
 mod pty;
+mod refused;
 mod terminal;

@@ -121,6 +121,8 @@ impl Stopped {
                 (_, ptrace::EVENT_STOP) => return Ok(()),
                 other => {
                     self.note(other)?;
+                    // That stop has taken ours back.
+                    ptrace::interrupt(self.tid)?;
                     ptrace::cont(self.tid, 0)?;
                 }
             }

@@ -132,8 +132,13 @@ impl Running {
                 }
                 // A signal in flight: deliver it and wait on. Events of forks before the stop need no answer here:
                 // the new task is attached and found when the tree is walked again.
-                Wait::Stopped(signal, 0) if signal & 0x80 == 0 => ptrace::cont(self.tid, signal)?,
-                Wait::Stopped(..) => ptrace::cont(self.tid, 0)?,
+                // Any stop takes back the one that was asked for (ptrace_stop in kernel/signal.c), so it is asked for
+                // again: a parent that waits for its child, which is stopped already, would never come by.
+                Wait::Stopped(signal, event) => {
+                    let signal = if event == 0 && signal & 0x80 == 0 { signal } else { 0 };
+                    self.interrupt()?;
+                    ptrace::cont(self.tid, signal)?;
+                }
                 Wait::Exited(status) => return Ok(Err(format!("exited with status {status}"))),
                 Wait::Killed(signal) => return Ok(Err(format!("was killed by signal {signal}"))),
             }
