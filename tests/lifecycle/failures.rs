@@ -36,8 +36,7 @@ fn a_broken_config() {
 
 #[test]
 fn values_that_make_no_sense() {
-    let changes: [(&str, &str, serde_json::Value); 6] = [
-        ("process", "/process", json!(null)),
+    let changes: [(&str, &str, serde_json::Value); 5] = [
         ("args", "/process/args", json!([])),
         ("cwd", "/process/cwd", json!("relative")),
         ("cwd", "/process/cwd", json!("")),
@@ -54,6 +53,19 @@ fn values_that_make_no_sense() {
             assert!(Kind::under_test() == Kind::Rtc, "the others refuse {name} too");
         });
     }
+}
+
+/// Legal (runtime-spec, "process"): only `start` needs one.
+#[test]
+fn no_process() {
+    differs(&[(Kind::Runc, "refuses to create it"), (Kind::Crun, "refuses to create it")], || {
+        let bundle = Bundle::new(&["true"]).with(|config| drop(config.as_object_mut().unwrap().remove("process")));
+        bundle.call("run", &[]).fails(1, "process is missing");
+        bundle.assert_gone();
+        bundle.call("create", &[]).ok();
+        bundle.call("start", &[]).fails(1, "cannot start a container without a process");
+        assert_eq!(bundle.status(), "created");
+    });
 }
 
 #[test]

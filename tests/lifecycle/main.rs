@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod annotations;
 mod bad_images;
 mod checkpoint;
 mod failures;
@@ -16,4 +17,5 @@ mod output;
 mod processes;
 mod pty;
 mod refused;
+mod services;
 mod terminal;

@@ -11,6 +11,7 @@ use rustix::process::Signal;
 
 use crate::cgroup::{Cgroup, Hierarchy};
 use crate::error::{Error, Kind, Result};
+use crate::notify_socket::{Listener, Readiness};
 use crate::proc::Proc;
 use crate::process::{self, Life, VANISH};
 use crate::state::{OciState, Status, Stdio, check_id};
@@ -28,6 +29,7 @@ pub struct Container {
     /// After `create` or `run`: init, a child of this process.
     child: Option<OwnedFd>,
     console: Option<OwnedFd>,
+    readiness: Option<Readiness>,
 }
 
 impl Container {
@@ -36,7 +38,7 @@ impl Container {
         check_id(id)?;
         let store = Store::at(root.join(id));
         match store.read() {
-            Ok(record) => Ok(Self { store, record, child: None, console: None }),
+            Ok(record) => Ok(Self { store, record, child: None, console: None, readiness: None }),
             Err(e) => {
                 if *e.kind() == Kind::NotFound {
                     store.remove_leftover().or_else(|e| if *e.kind() == Kind::NotFound { Ok(()) } else { Err(e) })?;
@@ -47,8 +49,14 @@ impl Container {
     }
 
     /// One that has just been made.
-    pub(crate) fn made(store: Store, record: Record, child: Option<OwnedFd>, console: Option<OwnedFd>) -> Self {
-        Self { store, record, child, console }
+    pub(crate) fn made(
+        store: Store,
+        record: Record,
+        child: Option<OwnedFd>,
+        console: Option<OwnedFd>,
+        readiness: Option<Readiness>,
+    ) -> Self {
+        Self { store, record, child, console, readiness }
     }
 
     /// Its name.
@@ -145,7 +153,13 @@ impl Container {
         self.console.take()
     }
 
-    /// Lets init execute its program, then runs the poststart hooks.
+    /// After `run` with a service manager to tell ([`crate::Readiness`]): the container's word that it is ready, once.
+    pub fn take_readiness(&mut self) -> Option<Readiness> {
+        self.readiness.take()
+    }
+
+    /// Lets init execute its program, then runs the poststart hooks; with a service manager to tell, waits for the
+    /// program's word that it is ready.
     ///
     /// # Errors
     /// [`Kind::WrongState`]: "cannot start an already running container", "cannot start a container that has stopped".
@@ -157,11 +171,18 @@ impl Container {
             Status::Creating => return Err(wrong("cannot start a container that is being created")),
             Status::Running | Status::Paused => return Err(wrong("cannot start an already running container")),
         }
+        if self.spec()?.process().is_none() {
+            let hint = "create it anew with a process object";
+            return Err(wrong("cannot start a container without a process: config.json has none").with_hint(hint));
+        }
         let init = self.open_init()?.ok_or_else(|| wrong("cannot start a container that has stopped"))?;
+        let listener = Listener::open(&self.store)?;
         let fifo = self.store.open_fifo()?;
         process::wait_for_hangup(&fifo, &init)?;
         drop((fifo, lock));
-        self.run_poststart()
+        self.run_poststart()?;
+        let pid = self.record.init.as_ref().map_or(0, |init| init.pid);
+        listener.map_or(Ok(()), |listener| listener.of(&init, pid)?.pass_on())
     }
 
     /// Runs the poststart hooks. When one fails, the container is killed, as the specification's 1.3 says.

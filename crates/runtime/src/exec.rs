@@ -18,7 +18,7 @@ use crate::init::{self, Child, ProcessPlan, Side, Step, Talk, step};
 use crate::namespaces::{Entered, Namespaces};
 use crate::proc::Proc;
 use crate::process;
-use crate::spec;
+use crate::spec::{self, annotations};
 use crate::state::Status;
 
 /// How to run a further process: the flags of `exec`.
@@ -136,7 +136,7 @@ impl Container {
 }
 
 fn exec(container: &Container, options: &ExecOptions) -> Result<Executed> {
-    init::seal_descriptors(options.preserve_fds)?;
+    init::seal_descriptors(options.preserve_fds.saturating_add(init::listen_fds()))?;
     let cgroup = container.cgroup()?;
     check_status(container.status_with(|| Ok(cgroup.as_ref()))?, options.ignore_paused)?;
     let spec = container.spec()?;
@@ -155,6 +155,7 @@ fn exec(container: &Container, options: &ExecOptions) -> Result<Executed> {
     let init = container.open_init()?.ok_or_else(stopped)?;
     let linux = spec.linux().as_ref();
     let mut plan = ProcessPlan::new(process, linux, options.preserve_fds)?;
+    plan.keep_groups = annotations::keeps_groups(&spec);
     if let Some(affinity) = plan.process.exec_cpu_affinity() {
         // The child inherits ours until it has what is final.
         if let Some(initial) = affinity.initial() {
@@ -182,6 +183,7 @@ fn exec(container: &Container, options: &ExecOptions) -> Result<Executed> {
     }
     let mut talk = Talk::new(&ours, &side, &joiner.child.plan, pid);
     let console = talk.until_ready(&mut || Ok(()))?;
+    log::debug!("setns_init: about to exec");
     if let (Some(socket), Some(pidfd)) = (&side.pidfd_socket, &guard.0) {
         console::send(socket.as_fd(), "pidfd", pidfd).context(|| "--pidfd-socket")?;
     }
@@ -279,7 +281,9 @@ const JOIN: &[Step<Joiner>] = &[
     step("signals", |_| Ok(rtc_sys::process::reset_signals()?)),
     // All at once: the user namespace's privilege is there for the others, and none is left half-way.
     step("join the container's namespaces", Joiner::enter_namespaces),
-    step("user namespace", |joiner| if joiner.kinds & flags::NEWUSER == 0 { Ok(()) } else { init::become_root() }),
+    step("user namespace", |joiner| {
+        if joiner.kinds & flags::NEWUSER == 0 { Ok(()) } else { init::become_root(joiner.child.plan.keep_groups) }
+    }),
     // Lost by the changes of ids before.
     step("death signal", |_| init::die_with_parent()),
     step("session", |_| rustix::process::setsid().map(drop).call("setsid", "").map_err(Into::into)),
@@ -327,6 +331,9 @@ impl Joiner {
         match cloned {
             Cloned::Child => self.main(),
             Cloned::Parent { pid, pidfd } => {
+                // The words are those that callers look for in runc's log.
+                log::debug!("nsexec container setup: joined namespaces {:#x}", self.kinds);
+                log::debug!("child process in init(): pid {pid}");
                 entered.map_or(Ok(()), Entered::finish)?;
                 Ok((pid, pidfd))
             }

@@ -6,6 +6,8 @@
 use rtc_sys::seccomp as kernel;
 use serde_json::{Value, json};
 
+use crate::spec::memory_policy;
+
 /// Versions of the specification that config.json may have.
 const OCI_VERSION_MIN: &str = "1.0.0";
 const OCI_VERSION_MAX: &str = "1.3.0";
@@ -43,17 +45,8 @@ const SECCOMP_FLAGS: [(&str, u32); 4] = [
     ("SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV", kernel::FLAG_WAIT_KILLABLE_RECV | kernel::FLAG_NEW_LISTENER),
 ];
 
-const MEMORY_POLICY_MODES: [&str; 7] = [
-    "MPOL_BIND",
-    "MPOL_DEFAULT",
-    "MPOL_INTERLEAVE",
-    "MPOL_LOCAL",
-    "MPOL_PREFERRED",
-    "MPOL_PREFERRED_MANY",
-    "MPOL_WEIGHTED_INTERLEAVE",
-];
-
-const MEMORY_POLICY_FLAGS: [&str; 3] = ["MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES"];
+/// Prefixes, and names, of annotations that change what rtc does (features.md, "Unsafe annotations").
+const UNSAFE_ANNOTATIONS: [&str; 4] = ["bundle", "org.criu.config", "org.systemd.property.", "run.oci."];
 
 /// The features document of this build on this kernel.
 pub fn features() -> Value {
@@ -63,6 +56,7 @@ pub fn features() -> Value {
         "hooks": HOOKS,
         "mountOptions": crate::known_mount_options(),
         "linux": linux(),
+        "potentiallyUnsafeConfigAnnotations": UNSAFE_ANNOTATIONS,
         "annotations": {
             // The key that engines look for, of whatever runtime.
             "org.opencontainers.runc.checkpoint.enabled": "true",
@@ -82,7 +76,7 @@ fn linux() -> Value {
         "apparmor": { "enabled": true },
         "selinux": { "enabled": true },
         "intelRdt": { "enabled": false },
-        "memoryPolicy": { "modes": MEMORY_POLICY_MODES, "flags": MEMORY_POLICY_FLAGS },
+        "memoryPolicy": { "modes": memory_policy::MODES, "flags": memory_policy::FLAGS },
         "mountExtensions": { "idmap": { "enabled": true } },
         "netDevices": { "enabled": true },
     })

@@ -10,6 +10,7 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
@@ -20,6 +21,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::MemfdFlags;
 
 use crate::error::{Context, Error, Kind, Result};
+use crate::spec::annotations;
 use crate::state::OciState;
 
 /// How much of a failed hook's output goes into the error.
@@ -35,15 +37,38 @@ pub(crate) fn run(name: &str, hooks: &[Hook], state: &OciState, environment: Opt
     if hooks.is_empty() {
         return Ok(());
     }
+    let outputs = Outputs::of(name, state);
     let state = serde_json::to_vec(state).map_err(|e| Error::new(Kind::System, e.to_string()))?;
     for (index, hook) in hooks.iter().enumerate() {
         log::debug!("running {name} hook #{index}: {}", hook.path().display());
-        run_one(hook, &state, environment).context(|| format!("error running {name} hook #{index}"))?;
+        run_one(hook, &state, environment, outputs).context(|| format!("error running {name} hook #{index}"))?;
     }
     Ok(())
 }
 
-fn run_one(hook: &Hook, state: &[u8], environment: Option<&[String]>) -> Result<()> {
+/// The files that annotations name for what hooks write.
+#[derive(Clone, Copy)]
+struct Outputs<'a> {
+    out: Option<&'a str>,
+    err: Option<&'a str>,
+}
+
+impl<'a> Outputs<'a> {
+    /// Those for hooks of the kind `name`. The last hooks before the program see the container's files alone.
+    fn of(name: &str, state: &'a OciState) -> Self {
+        let value = |key| annotations::value(Some(&state.annotations), key).filter(|_| name != "startContainer");
+        Self { out: value(annotations::HOOKS_STDOUT), err: value(annotations::HOOKS_STDERR) }
+    }
+}
+
+/// The file for a hook's output: that of the annotation, or one in memory for the error.
+fn output_file(path: Option<&str>, name: &str) -> Result<File> {
+    let Some(path) = path else { return memory_file(name) };
+    let mut options = File::options();
+    Ok(options.append(true).create(true).read(true).mode(0o600).open(path).call("open", path)?)
+}
+
+fn run_one(hook: &Hook, state: &[u8], environment: Option<&[String]>, outputs: Outputs<'_>) -> Result<()> {
     if !hook.path().is_absolute() {
         return Err(Error::new(Kind::Invalid, format!("path {} is not absolute", hook.path().display())));
     }
@@ -56,7 +81,7 @@ fn run_one(hook: &Hook, state: &[u8], environment: Option<&[String]>) -> Result<
     let input = memory_file("state")?;
     (&input).write_all(state).call("write", "the state for the hook")?;
     (&input).seek(SeekFrom::Start(0)).call("lseek", "the state for the hook")?;
-    let (output, errors) = (memory_file("stdout")?, memory_file("stderr")?);
+    let (output, errors) = (output_file(outputs.out, "stdout")?, output_file(outputs.err, "stderr")?);
     let clone = |file: &File| file.try_clone().call("dup", "a hook's output");
     let mut command = Command::new(hook.path());
     let mut args = hook.args().iter().flatten();
@@ -73,7 +98,9 @@ fn run_one(hook: &Hook, state: &[u8], environment: Option<&[String]>) -> Result<
     if status.success() {
         return Ok(());
     }
-    let message = format!("{}, stdout: {}, stderr: {}", describe(status), text(output), text(errors));
+    let said = |path: Option<&str>, file| path.map_or_else(|| text(file), |path| format!("in {path}"));
+    let (output, errors) = (said(outputs.out, output), said(outputs.err, errors));
+    let message = format!("{}, stdout: {output}, stderr: {errors}", describe(status));
     Err(Error::new(Kind::System, message))
 }
 

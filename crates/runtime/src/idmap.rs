@@ -8,7 +8,7 @@ use rtc_sys::clone::{self, Clone3, Cloned, flags};
 use rustix::fs::OFlags;
 use rustix::pipe::PipeFlags;
 
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::proc::Proc;
 
 /// A mapping of users and one of groups.
@@ -22,6 +22,29 @@ impl IdMaps {
     /// From config.json's lists.
     pub(crate) fn new(uid: &[LinuxIdMapping], gid: &[LinuxIdMapping]) -> Self {
         Self { uid: lines(uid), gid: lines(gid) }
+    }
+
+    /// From the option `idmap=uids=0-1000-1#…;gids=0-1000-1#…`: first id in the mount, first id on the host, how many,
+    /// as crun takes it.
+    pub(crate) fn from_option(text: &str) -> Result<Self> {
+        let wrong = |what: &str| Error::new(Kind::Invalid, format!("idmap={text}: {what}: give uids=A-B-N;gids=A-B-N"));
+        let mut maps = Self::default();
+        for part in text.split(';').filter(|part| !part.is_empty()) {
+            let (to, list) = match part.split_once('=') {
+                Some(("uids", list)) => (&mut maps.uid, list),
+                Some(("gids", list)) => (&mut maps.gid, list),
+                _ => return Err(wrong("neither uids nor gids")),
+            };
+            for range in list.split('#').filter(|range| !range.is_empty()) {
+                let numbers: Vec<u32> = range.split('-').filter_map(|number| number.parse().ok()).collect();
+                let [inside, outside, count] = numbers[..] else { return Err(wrong("not three numbers")) };
+                to.push_str(&format!("{inside} {outside} {count}\n"));
+            }
+        }
+        if maps.uid.is_empty() || maps.gid.is_empty() {
+            return Err(wrong("uids or gids are missing"));
+        }
+        Ok(maps)
     }
 
     /// Whether there is none.
@@ -67,6 +90,15 @@ fn lines(mappings: &[LinuxIdMapping]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_option_is_a_mapping_too() {
+        let maps = IdMaps::from_option("uids=0-1000-1#1-5-2;gids=0-7-1").unwrap();
+        assert_eq!((maps.uid.as_str(), maps.gid.as_str()), ("0 1000 1\n1 5 2\n", "0 7 1\n"));
+        for bad in ["", "uids=0-1-1", "uids=0-1;gids=0-1-1", "uids=@0-1-1;gids=0-1-1", "x=0-1-1"] {
+            assert!(IdMaps::from_option(bad).is_err(), "{bad:?}");
+        }
+    }
 
     #[test]
     fn a_line_is_inside_outside_count() {

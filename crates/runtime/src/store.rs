@@ -26,6 +26,7 @@ const STATE: &str = "state.json";
 const NEW_STATE: &str = "state.json.new";
 const CONFIG: &str = "config.json";
 const FIFO: &str = "exec.fifo";
+const NOTIFY: &str = "notify";
 /// The version of state.json that this program writes and reads.
 const VERSION: u32 = 1;
 
@@ -223,6 +224,20 @@ impl Store {
         rustix::fs::chmod(&path, Mode::from(0o622)).call("chmod", path.display())?;
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         Ok(rustix::fs::open(&path, flags, Mode::empty()).call("open", path.display())?)
+    }
+
+    /// Makes the directory for the socket on which the container says that it is ready.
+    pub(crate) fn make_notify_directory(&self) -> Result<PathBuf> {
+        let path = self.path.join(NOTIFY);
+        // What is in it is for the container's users, whoever they are.
+        fs::DirBuilder::new().mode(0o755).create(&path).call("mkdir", path.display())?;
+        rustix::fs::chmod(&path, Mode::from(0o755)).call("chmod", path.display())?;
+        Ok(path)
+    }
+
+    /// That directory, where the container has one.
+    pub(crate) fn notify_directory(&self) -> Option<PathBuf> {
+        self.has(NOTIFY).then(|| self.path.join(NOTIFY))
     }
 
     /// Whether init waits for `start`.

@@ -41,12 +41,17 @@ impl Run {
         rtc_runtime::seal::ensure()?;
         let options = self.common.options(&self.id, !self.detach);
         if self.detach {
-            rtc_runtime::run(&session.host, &options)?;
+            let mut container = rtc_runtime::run(&session.host, &options)?;
+            container.take_readiness().map_or(Ok(()), rtc_runtime::Readiness::pass_on)?;
             return Ok(0);
         }
         let foreground = Foreground::prepare(!self.no_subreaper)?;
-        let container = rtc_runtime::run(&session.host, &options)?;
+        let mut container = rtc_runtime::run(&session.host, &options)?;
         logger::release();
+        if let Some(readiness) = container.take_readiness() {
+            // Beside the wait for the container's end; it ends with it.
+            std::thread::spawn(move || readiness.pass_on().inspect_err(|e| log::warn!("{e}")));
+        }
         stay(&foreground, container, self.keep)
     }
 }

@@ -86,10 +86,6 @@ pub(crate) fn set_scheduling(process: &Process) -> Result<()> {
             IOPriorityClass::IoprioClassIdle => 3,
         };
         let level = u32::try_from(priority.priority()).unwrap_or(u32::MAX);
-        if level > 7 {
-            let message = format!("process.ioPriority: priority {} is not in 0 to 7", priority.priority());
-            return Err(Error::new(Kind::Invalid, message));
-        }
         process::set_io_priority(class, level).context(|| "process.ioPriority")?;
     }
     Ok(())
@@ -185,7 +181,7 @@ pub(crate) fn set_memory_policy(policy: &LinuxMemoryPolicy) -> Result<()> {
 }
 
 /// The bits of a list of NUMA nodes.
-fn node_mask(list: &str) -> Result<Vec<u64>> {
+pub(crate) fn node_mask(list: &str) -> Result<Vec<u64>> {
     // As many as any kernel has (MAX_NUMNODES).
     bits(list, 1024).ok_or_else(|| Error::new(Kind::Invalid, format!("invalid memory policy node: {list:?}")))
 }

@@ -109,6 +109,8 @@ impl Child {
             if self.first {
                 self.environment.push("LISTEN_PID=1".to_owned());
             }
+            self.environment
+                .extend(std::env::var("LISTEN_FDNAMES").ok().map(|names| format!("LISTEN_FDNAMES={names}")));
         }
         self.root = Some(root);
         Ok(())
@@ -153,8 +155,10 @@ impl Child {
 
     /// Finds the program while the parent still listens to errors.
     pub(crate) fn find_program(&mut self) -> Result<()> {
-        let name = self.plan.process.args().as_deref().and_then(<[String]>::first).map_or("", String::as_str);
-        self.program = program::find(name, &self.environment)?;
+        // None at all: nothing is executed before there is one, as `start` sees to.
+        if let Some(args) = self.plan.process.args() {
+            self.program = program::find(args.first().map_or("", String::as_str), &self.environment)?;
+        }
         Ok(())
     }
 

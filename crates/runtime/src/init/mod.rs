@@ -15,12 +15,12 @@ mod steps;
 mod sync;
 mod user;
 
-pub(crate) use attributes::set_affinity;
+pub(crate) use attributes::{node_mask, set_affinity};
 pub(crate) use child::{Child, current_root};
 pub(crate) use conversation::{Side, Talk, seal_descriptors, set_oom_score, write_pid_file};
 pub(crate) use keyring::join as join_keyring;
 pub(crate) use life::{become_program, end};
-pub(crate) use plan::ProcessPlan;
+pub(crate) use plan::{ProcessPlan, listen_fds};
 pub(crate) use steps::{Step, die_with_parent, run as run_steps, step};
 pub(crate) use sync::channel;
 pub(crate) use user::become_root;

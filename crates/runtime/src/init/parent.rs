@@ -10,19 +10,21 @@ use rtc_sys::clone::{self, Clone3, Cloned, flags};
 use super::child::{Child, InitState};
 use super::conversation::{self, Side};
 use super::life;
-use super::plan::{InitPlan, ProcessPlan};
+use super::plan::{InitPlan, ProcessPlan, listen_fds};
 use super::sync::{Channel, channel};
 use crate::bundle::Bundle;
 use crate::cgroup::{Hierarchy, Made, Placement, Wanted};
 use crate::container::{self, Container};
 use crate::error::{Context, Error, Kind, Result};
 use crate::host::Host;
+use crate::notify_socket::{self, Listener};
 use crate::options::{CreateOptions, Held, Payload};
 use crate::proc::Proc;
 use crate::rootfs::mount::MountPlan;
+use crate::spec::annotations;
 use crate::state::{OciState, Status, check_id};
 use crate::store::{Init, Lock, Record, Store};
-use crate::{console, hooks, namespaces, net_devices, process};
+use crate::{console, hooks, namespaces, net_devices, process, seal};
 
 /// What becomes of the child when the container stands.
 pub(crate) enum Goal<'a> {
@@ -51,19 +53,22 @@ struct Making {
     cgroup: Option<Made>,
     init: Option<OwnedFd>,
     pid: i32,
+    /// Where a container that is run at once says that it is ready.
+    listener: Option<Listener>,
     done: bool,
 }
 
 /// Makes a container.
 pub(crate) fn make(host: &Host, options: &CreateOptions, mut goal: Goal<'_>) -> Result<Container> {
     check_id(&options.id)?;
-    conversation::seal_descriptors(options.preserve_fds)?;
-    let bundle = Bundle::read(&options.bundle)?;
-    let process = process_of(&bundle.spec, &goal)?;
+    conversation::seal_descriptors(options.preserve_fds.saturating_add(listen_fds()))?;
+    let mut bundle = Bundle::read(&options.bundle)?;
+    let mut process = process_of(&bundle.spec, &goal)?;
+    let receiver = annotations::value(bundle.spec.annotations().as_ref(), annotations::PIDFD_RECEIVER).map(Path::new);
     let side = Side::connect(
         process.terminal().unwrap_or(false),
         options.console_socket.as_deref(),
-        options.pidfd_socket.as_deref(),
+        options.pidfd_socket.as_deref().or(receiver),
         options.foreground,
     )?;
     let proc = Proc::open()?;
@@ -71,6 +76,9 @@ pub(crate) fn make(host: &Host, options: &CreateOptions, mut goal: Goal<'_>) -> 
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
         .call("prctl", "SET_DUMPABLE, 0")?;
     let mut making = Making::begin(host, options, &bundle)?;
+    if matches!(goal, Goal::Create | Goal::Run) {
+        notify_socket::offer(&mut bundle.spec, &mut process, &making.store)?;
+    }
     let (mut state, channel) = making.prepare(options, &bundle, process, proc, &goal)?;
     making.clone_child(&mut state)?;
     let console = making.converse(&mut state, &channel, &side, &mut goal, options)?;
@@ -82,6 +90,12 @@ fn process_of(spec: &Spec, goal: &Goal<'_>) -> Result<Process> {
     match (spec.process(), goal) {
         (Some(process), _) => Ok(process.clone()),
         (None, Goal::Hold(_)) => Ok(Process::default()),
+        // Legal (runtime-spec, config, "Process"): only start needs one.
+        (None, Goal::Create) => {
+            let mut process = Process::default();
+            process.set_args(None).set_capabilities(None).set_rlimits(None);
+            Ok(process)
+        }
         (None, _) => Err(Error::new(Kind::Invalid, "config.json: process is missing")),
     }
 }
@@ -101,7 +115,8 @@ impl Making {
         let (store, lock) = Store::create(host.dir(&options.id))?;
         let mut record = Record::new(&options.id, bundle, placement, pid_namespace);
         record.keyring = (!options.no_new_keyring).then(|| options.id.clone());
-        let mut making = Self { store, _lock: lock, record, cgroup: None, init: None, pid: 0, done: false };
+        let mut making =
+            Self { store, _lock: lock, record, cgroup: None, init: None, pid: 0, listener: None, done: false };
         making.store.write_config(&bundle.config)?;
         if making.record.cgroup.is_some() {
             // Named before it is made, or a call that is killed in between would leave it for ever; known to be ours
@@ -140,12 +155,16 @@ impl Making {
         let plan = InitPlan::new(bundle, options, self.cgroup.as_ref().map(Made::home), &proc)?;
         self.delegate(&plan, bundle)?;
         let mut process_plan = ProcessPlan::new(process, bundle.spec.linux().as_ref(), options.preserve_fds)?;
+        process_plan.keep_groups = annotations::keeps_groups(&bundle.spec);
         process_plan.start_hooks = bundle.spec.hooks().as_ref().and_then(|hooks| hooks.start_container().clone());
         let state = container::oci_state(&self.record, Status::Creating, 0);
         let mut child = Child::new(process_plan, proc, state, theirs);
         child.first = plan.namespaces.new & flags::NEWPID != 0;
         if matches!(goal, Goal::Create) {
             child.fifo = Some(self.store.make_fifo()?);
+        }
+        if matches!(goal, Goal::Run) {
+            self.listener = Listener::open(&self.store)?;
         }
         Ok((InitState::new(plan, child, matches!(goal, Goal::Hold(_))), ours))
     }
@@ -171,6 +190,11 @@ impl Making {
 
     /// The clone: in the child, this doesn't return.
     fn clone_child(&mut self, state: &mut InitState) -> Result<()> {
+        // The words are those that callers look for in runc's log.
+        if log::log_enabled!(log::Level::Debug) && seal::is_sealed().unwrap_or(false) {
+            log::debug!("runc exeseal: using /proc/self/exe clone");
+        }
+        log::debug!("nsexec container setup: new namespaces {:#x}", state.plan.namespaces.new);
         let mut entered = state.plan.namespaces.enter(&state.child.proc)?;
         state.cgroup_namespace = entered.cgroup.take();
         let joins_user = state.plan.namespaces.join_user.clone();
@@ -232,6 +256,7 @@ impl Making {
         self.limit(&state.plan.spec)?;
         let mut talk = conversation::Talk::new(channel, side, &state.child.plan, self.pid);
         let pid = self.pid;
+        log::debug!("child process in init(): pid {pid}");
         let oci = container::oci_state(&self.record, Status::Creating, pid);
         // While the child still mounts: when it is ready, it waits for us. A terminal is its own doing, and shows last.
         let early = !state.child.plan.process.terminal().unwrap_or(false);
@@ -250,6 +275,7 @@ impl Making {
         } else {
             channel.go()?;
             talk.until_closed(&container::oci_state(&self.record, Status::Created, pid))?;
+            log::debug!("init: closing the pipe to signal completion");
         }
         Ok(console)
     }
@@ -290,7 +316,11 @@ impl Making {
     fn finish(mut self, console: Option<OwnedFd>) -> Result<Container> {
         self.done = true;
         let store = std::mem::replace(&mut self.store, Store::at(Path::new("").into()));
-        Ok(Container::made(store, self.record.clone(), self.init.take(), console))
+        let readiness = match (self.listener.take(), &self.init) {
+            (Some(listener), Some(init)) => Some(listener.of(init, self.pid)?),
+            _ => None,
+        };
+        Ok(Container::made(store, self.record.clone(), self.init.take(), console, readiness))
     }
 
     /// Takes everything back. What fails is logged: the error to tell is the one that led here.

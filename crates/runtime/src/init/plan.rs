@@ -22,6 +22,7 @@ use crate::rootfs::options::{Bind, Idmap, MountOptions, propagation_type};
 use crate::rootfs::pivot::RootPlan;
 use crate::rootfs::tree;
 use crate::seccomp::{self, Filter};
+use crate::spec::annotations;
 
 /// What the process is to be, whether the container's first or a later one.
 #[derive(Debug)]
@@ -36,6 +37,8 @@ pub(crate) struct ProcessPlan {
     pub(crate) personality: Option<LinuxPersonality>,
     /// Descriptors from 3 up that stay open.
     pub(crate) preserve_fds: u32,
+    /// The caller's supplementary groups stay.
+    pub(crate) keep_groups: bool,
     /// `LISTEN_FDS` of the caller, when it is meant for this process.
     pub(crate) listen_fds: u32,
     /// The CPUs for the program, by `execCPUAffinity.final`; `None`: all that the cgroup allows.
@@ -55,7 +58,7 @@ pub(crate) struct InitPlan {
     /// The root file system, a detached clone; taken by the child.
     pub(crate) tree: Option<OwnedFd>,
     pub(crate) mounts: Vec<MountPlan>,
-    /// `linux.mountLabel`, where the kernel has SELinux.
+    /// The option for `linux.mountLabel`, where the kernel has SELinux.
     pub(crate) mount_label: Option<String>,
     pub(crate) devices: Vec<Device>,
     /// config.json binds its own `/dev`: nothing is made in it.
@@ -71,11 +74,15 @@ impl ProcessPlan {
             Some(seccomp) => Some(seccomp::compile(seccomp).context(|| "linux.seccomp")?),
             None => None,
         };
+        if let Some(filter) = &filter {
+            log::debug!("seccomp filter flags: {}", filter.flags());
+        }
         Ok(Self {
             capabilities: Sets::new(process.capabilities().as_ref()),
             filter,
             memory_policy: linux.and_then(|linux| linux.memory_policy().clone()),
             personality: linux.and_then(|linux| linux.personality().clone()),
+            keep_groups: false,
             preserve_fds,
             listen_fds: listen_fds(),
             start_hooks: None,
@@ -91,11 +98,13 @@ impl ProcessPlan {
 }
 
 /// How many descriptors the caller passes to this very process by systemd's protocol (sd_listen_fds(3)).
-fn listen_fds() -> u32 {
+///
+/// A caller that names no process means the one that it executes, as crun takes it.
+pub(crate) fn listen_fds() -> u32 {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
     match number("LISTEN_PID") {
-        Some(pid) if pid == std::process::id() => number("LISTEN_FDS").unwrap_or(0),
-        _ => 0,
+        Some(pid) if pid != std::process::id() => 0,
+        _ => number("LISTEN_FDS").unwrap_or(0),
     }
 }
 
@@ -118,7 +127,11 @@ impl InitPlan {
             tree: Some(tree::clone_path(&bundle.rootfs, Bind::Recursive).context(|| "root file system")?),
             foreign_dev: mounts.iter().any(|mount| is_dev(mount) && matches!(mount.kind, MountKind::Bind(_))),
             mounts,
-            mount_label: linux.mount_label().clone().filter(|label| !label.is_empty() && lsm::has_selinux(proc)),
+            mount_label: linux
+                .mount_label()
+                .as_deref()
+                .filter(|label| !label.is_empty() && lsm::has_selinux(proc))
+                .map(|label| annotations::label_option(spec, label)),
             devices: device::plan(linux.devices().as_deref().unwrap_or_default()),
             namespaces,
             id_maps,
@@ -165,6 +178,18 @@ impl Opener<'_> {
         let mut options = MountOptions::parse(mount.options().as_deref().unwrap_or_default());
         let typ = mount.typ().as_deref().unwrap_or_default();
         let source = mount.source().clone().unwrap_or_default();
+        if options.copy_symlink {
+            if let Some(target) = symlink_target(&bundle.join(&source)) {
+                let destination = destination(mount);
+                return Ok(MountPlan {
+                    destination,
+                    kind: MountKind::Symlink(target),
+                    options,
+                    opened: None,
+                    ids: None,
+                });
+            }
+        }
         let kind = if typ == "bind" || options.bind.is_some() {
             options.bind = options.bind.or(Some(Bind::One));
             MountKind::Bind(bind_source(&source, bundle, rootfs)?)
@@ -182,16 +207,14 @@ impl Opener<'_> {
             tree::set_idmap(opened.as_fd(), options.idmap == Some(Idmap::Recursive), ids.as_fd())?;
         }
         let ids = if opened.is_some() { None } else { ids };
-        let destination: PathBuf =
-            Path::new("/").join(mount.destination()).components().filter(|part| *part != Component::CurDir).collect();
-        Ok(MountPlan { destination, kind, options, opened, ids })
+        Ok(MountPlan { destination: destination(mount), kind, options, opened, ids })
     }
 
     /// Opens the source where the child couldn't, or couldn't map its ids.
     fn open(&self, kind: &MountKind, options: &MountOptions, idmapped: bool) -> Result<Option<OwnedFd>> {
         match kind {
             MountKind::Bind(BindSource::Host(source)) if idmapped || self.namespaces.has_user() => {
-                Ok(Some(tree::clone_path(source, options.bind.unwrap_or(Bind::One))?))
+                Ok(Some(tree::clone_source(source, options.bind.unwrap_or(Bind::One), !options.source_nofollow)?))
             }
             MountKind::Cgroup if !self.namespaces.has(flags::NEWCGROUP) => match self.cgroup {
                 Some(cgroup) => Ok(Some(tree::clone_fd(cgroup.dirfd(), Bind::One)?)),
@@ -203,10 +226,13 @@ impl Opener<'_> {
 
     /// A user namespace with the mount's own mapping, or that of the container's.
     fn ids(&self, mount: &Mount, options: &MountOptions) -> Result<Option<OwnedFd>> {
-        let own = IdMaps::new(
-            mount.uid_mappings().as_deref().unwrap_or_default(),
-            mount.gid_mappings().as_deref().unwrap_or_default(),
-        );
+        let own = match &options.idmap_text {
+            Some(text) => IdMaps::from_option(text)?,
+            None => IdMaps::new(
+                mount.uid_mappings().as_deref().unwrap_or_default(),
+                mount.gid_mappings().as_deref().unwrap_or_default(),
+            ),
+        };
         if options.idmap.is_none() && own.is_empty() {
             return Ok(None);
         }
@@ -220,6 +246,16 @@ impl Opener<'_> {
             None => Err(Error::new(Kind::Invalid, "an id-mapped mount needs uidMappings and gidMappings")),
         }
     }
+}
+
+/// The destination from the container's root on.
+fn destination(mount: &Mount) -> PathBuf {
+    Path::new("/").join(mount.destination()).components().filter(|part| *part != Component::CurDir).collect()
+}
+
+/// What a symlink says; `None` for anything else.
+fn symlink_target(source: &Path) -> Option<PathBuf> {
+    std::fs::read_link(source).ok()
 }
 
 /// Where a bind mount's source is. One below the root file system is looked up in the container's root, where mounts

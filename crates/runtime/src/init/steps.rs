@@ -92,7 +92,7 @@ pub(super) const BECOME: &[Step<Child>] = &[
     step("", |child| child.enter_cwd(false)),
     // Needs CAP_SETPCAP of before.
     step("process.capabilities.bounding", |child| Ok(child.plan.capabilities.drop_bounding()?)),
-    step("", |child| user::become_user(child.plan.user())),
+    step("", |child| user::become_user(child.plan.user(), child.plan.keep_groups)),
     step("", |child| child.enter_cwd(true)),
     step("process.capabilities", capabilities),
     step("process.noNewPrivileges", no_new_privileges),
@@ -109,7 +109,7 @@ fn become_root(state: &mut InitState) -> Result<()> {
         // The parent writes the mappings.
         state.child.channel()?.wait()?;
     }
-    user::become_root()
+    user::become_root(state.child.plan.keep_groups)
 }
 
 /// Until all is recorded, the death of the parent must not leave a half-made container.

@@ -18,15 +18,19 @@ const PASSWD_MAX: u64 = 1 << 20;
 /// Becomes the user, keeping the permitted capabilities until they are set.
 ///
 /// The thread's ids are those of the process: it has one thread.
-pub(crate) fn become_user(user: &User) -> Result<()> {
+///
+/// `keep_groups`: the supplementary groups stay the caller's.
+pub(crate) fn become_user(user: &User, keep_groups: bool) -> Result<()> {
     let groups: Vec<_> = user.additional_gids().iter().flatten().map(|gid| rustix::fs::Gid::from_raw(*gid)).collect();
     let uid = rustix::fs::Uid::from_raw(user.uid());
     let gid = rustix::fs::Gid::from_raw(user.gid());
     set_keep_capabilities(true).call("prctl", "SET_KEEPCAPS, 1")?;
-    match set_thread_groups(&groups).call("setgroups", format_args!("{:?}", user.additional_gids())) {
-        // Where a user namespace forbids it, it can't be wanted either.
-        Err(e) if e.errno() == Errno::EPERM && groups.is_empty() => {}
-        other => other.context(|| "process.user.additionalGids")?,
+    if !keep_groups {
+        match set_thread_groups(&groups).call("setgroups", format_args!("{:?}", user.additional_gids())) {
+            // Where a user namespace forbids it, it can't be wanted either.
+            Err(e) if e.errno() == Errno::EPERM && groups.is_empty() => {}
+            other => other.context(|| "process.user.additionalGids")?,
+        }
     }
     set_thread_res_gid(gid, gid, gid).call("setresgid", user.gid()).context(|| "process.user.gid")?;
     set_thread_res_uid(uid, uid, uid).call("setresuid", user.uid()).context(|| "process.user.uid")?;
@@ -35,10 +39,13 @@ pub(crate) fn become_user(user: &User) -> Result<()> {
 }
 
 /// Becomes the root of a user namespace, so that what is made belongs to it.
-pub(crate) fn become_root() -> Result<()> {
+pub(crate) fn become_root(keep_groups: bool) -> Result<()> {
     let (uid, gid) = (rustix::fs::Uid::ROOT, rustix::fs::Gid::ROOT);
     set_thread_res_gid(gid, gid, gid).call("setresgid", 0).context(|| "the user namespace maps no gid 0")?;
     set_thread_res_uid(uid, uid, uid).call("setresuid", 0).context(|| "the user namespace maps no uid 0")?;
+    if keep_groups {
+        return Ok(());
+    }
     match set_thread_groups(&[]).call("setgroups", "[]") {
         Err(e) if e.errno() == Errno::EPERM => Ok(()),
         other => Ok(other?),

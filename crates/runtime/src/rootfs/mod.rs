@@ -9,6 +9,7 @@ pub(crate) mod mount;
 pub(crate) mod options;
 pub(crate) mod path;
 pub(crate) mod pivot;
+pub(crate) mod procfs;
 pub(crate) mod tree;
 
 pub use options::known_mount_options;

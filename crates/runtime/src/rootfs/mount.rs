@@ -8,7 +8,7 @@ use rtc_sys::mount::attr;
 
 use super::options::{Bind, Idmap, MountOptions};
 use super::path::{self, RootDir};
-use super::{copyup, tree};
+use super::{copyup, procfs, tree};
 use crate::error::{Context, Error, Kind, Result};
 
 /// One mount of config.json, parsed.
@@ -40,6 +40,8 @@ pub(crate) enum MountKind {
     Bind(BindSource),
     /// The container's cgroup.
     Cgroup,
+    /// No mount but a symlink with this text.
+    Symlink(PathBuf),
     /// A new instance of a file system.
     Filesystem { kind: String, source: String },
 }
@@ -59,7 +61,7 @@ pub(crate) struct Mounter<'a> {
     root: &'a RootDir,
     /// The container has a cgroup namespace of its own.
     private_cgroup: bool,
-    /// `linux.mountLabel`, where the kernel has SELinux.
+    /// The option for `linux.mountLabel`, where the kernel has SELinux.
     label: Option<&'a str>,
     readonly_later: Vec<OwnedFd>,
 }
@@ -87,6 +89,7 @@ impl<'a> Mounter<'a> {
         match plan.kind.clone() {
             MountKind::Bind(source) => self.bind(plan, &source),
             MountKind::Cgroup => self.cgroup(plan),
+            MountKind::Symlink(target) => self.root.symlink(&plan.destination, &target),
             MountKind::Filesystem { kind, source } => self.filesystem(plan, &kind, &source),
         }
     }
@@ -95,14 +98,12 @@ impl<'a> Mounter<'a> {
         let how = plan.options.bind.unwrap_or(Bind::One);
         let tree = match (plan.opened.take(), source) {
             (Some(opened), _) => opened,
-            (None, BindSource::Host(path)) => tree::clone_path(path, how)?,
+            (None, BindSource::Host(path)) => tree::clone_source(path, how, !plan.options.source_nofollow)?,
             (None, BindSource::Root(path)) => tree::clone_fd(self.root.resolve(path)?, how)?,
         };
-        let place = if path::is_directory(&tree)? {
-            self.root.directory(&plan.destination)?
-        } else {
-            self.root.file(&plan.destination)?
-        };
+        procfs::check_path(&plan.destination, procfs::is_procfs(&tree)?)?;
+        let place = self.bind_place(plan, path::is_directory(&tree)?)?;
+        procfs::check_place(&plan.destination, &place.fd)?;
         if let Some(ids) = plan.ids.take() {
             tree::set_idmap(tree.as_fd(), plan.options.idmap == Some(Idmap::Recursive), ids.as_fd())?;
         }
@@ -113,16 +114,28 @@ impl<'a> Mounter<'a> {
         propagate(&tree, &plan.options)
     }
 
+    /// Where a bind mount goes.
+    fn bind_place(&self, plan: &MountPlan, directory: bool) -> Result<path::Place> {
+        if plan.options.destination_nofollow {
+            if let Some(fd) = self.root.unfollowed(&plan.destination)? {
+                return Ok(path::Place { fd, made: false });
+            }
+        }
+        if directory { self.root.directory(&plan.destination) } else { self.root.file(&plan.destination) }
+    }
+
     fn filesystem(&mut self, plan: &MountPlan, kind: &str, source: &str) -> Result<()> {
+        procfs::check_path(&plan.destination, kind == "proc")?;
         let place = match kind {
             "proc" | "sysfs" => self.ordinary_directory(&plan.destination, kind)?,
             _ => self.root.directory(&plan.destination)?,
         };
+        procfs::check_place(&plan.destination, &place.fd)?;
         let options = &plan.options;
         let mut data: Vec<String> = options.superblock.iter().map(|flag| (*flag).to_owned()).collect();
         data.extend(options.data.iter().cloned());
         if let (Some(label), false) = (self.label, matches!(kind, "proc" | "sysfs" | "mqueue")) {
-            data.push(format!("context={label}"));
+            data.push(label.to_owned());
         }
         let mut attrs = options.attrs.set;
         let readonly = attrs & attr::RDONLY != 0;

@@ -17,6 +17,14 @@ pub(crate) struct MountOptions {
     pub(crate) propagation: Vec<(u64, bool)>,
     /// `idmap`, `ridmap`: the mapping is of the mount alone, or of those below too.
     pub(crate) idmap: Option<Idmap>,
+    /// `idmap=`, `ridmap=`: the mapping itself, as crun writes it.
+    pub(crate) idmap_text: Option<String>,
+    /// `src-nofollow`: a symlink is mounted as such.
+    pub(crate) source_nofollow: bool,
+    /// `dest-nofollow`: a symlink is mounted over.
+    pub(crate) destination_nofollow: bool,
+    /// `copy-symlink`: a symlink is made again in place of being mounted.
+    pub(crate) copy_symlink: bool,
     /// `tmpcopyup`: a tmpfs begins with a copy of what it covers.
     pub(crate) copy_up: bool,
     /// All else: data for the file system.
@@ -162,9 +170,24 @@ impl MountOptions {
                 "idmap" => self.idmap = Some(Idmap::One),
                 "ridmap" => self.idmap = Some(Idmap::Recursive),
                 "tmpcopyup" => self.copy_up = true,
-                other => self.data.push(other.to_owned()),
+                "src-nofollow" => self.source_nofollow = true,
+                "dest-nofollow" => self.destination_nofollow = true,
+                "copy-symlink" => self.copy_symlink = true,
+                other => self.add_data(other),
             }
         }
+    }
+}
+
+impl MountOptions {
+    fn add_data(&mut self, option: &str) {
+        let (idmap, text) = match option.split_once('=') {
+            Some(("idmap", text)) => (Idmap::One, text),
+            Some(("ridmap", text)) => (Idmap::Recursive, text),
+            _ => return self.data.push(option.to_owned()),
+        };
+        self.idmap = Some(idmap);
+        self.idmap_text = Some(text.to_owned());
     }
 }
 
@@ -194,7 +217,7 @@ pub fn known_mount_options() -> Vec<String> {
         names.push((*name).to_owned());
         names.push(format!("r{name}"));
     }
-    let further = ["bind", "rbind", "idmap", "ridmap", "tmpcopyup"];
+    let further = ["bind", "rbind", "idmap", "ridmap", "tmpcopyup", "copy-symlink", "dest-nofollow", "src-nofollow"];
     names.extend(NO_EFFECT.iter().chain(SUPERBLOCK).chain(&further).map(|name| (*name).to_owned()));
     names.sort();
     names

@@ -78,6 +78,35 @@ impl RootDir {
         self.make(path, Leaf::File)
     }
 
+    /// What `path` names, and not what a symlink at its end leads to; none where there is nothing.
+    pub(crate) fn unfollowed(&self, path: &Path) -> Result<Option<OwnedFd>> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(None) };
+        let parent = self.directory(parent)?.fd;
+        match open_component(parent.as_fd(), name) {
+            Ok(fd) => Ok(Some(fd)),
+            Err(e) if e.errno() == Errno::ENOENT => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Makes a symlink. One with the same text may be there; anything else is an error.
+    pub(crate) fn symlink(&self, path: &Path, target: &Path) -> Result<()> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(rtc_sys::Error::new("symlinkat", path.display(), Errno::EEXIST).into());
+        };
+        let parent = self.directory(parent)?.fd;
+        match rustix::fs::symlinkat(target, &parent, name) {
+            Err(rustix::io::Errno::EXIST) => {
+                let there = rustix::fs::readlinkat(&parent, name, Vec::new()).call("readlinkat", path.display())?;
+                if there.as_bytes() == target.as_os_str().as_encoded_bytes() {
+                    return Ok(());
+                }
+                Err(rtc_sys::Error::new("symlinkat", path.display(), Errno::EEXIST).into())
+            }
+            other => Ok(other.call("symlinkat", format_args!("{}, {}", target.display(), path.display()))?),
+        }
+    }
+
     fn make(&self, path: &Path, leaf: Leaf) -> Result<Place> {
         match self.resolve(path) {
             Ok(fd) => Ok(Place { fd, made: false }),

@@ -61,6 +61,15 @@ pub(crate) fn clone_path(path: &Path, how: Bind) -> rtc_sys::Result<OwnedFd> {
         .call("open_tree", format_args!("{}, CLONE", path.display()))
 }
 
+/// A detached clone of the mount at a path; a symlink at its end is followed or not.
+pub(crate) fn clone_source(path: &Path, how: Bind, follow: bool) -> rtc_sys::Result<OwnedFd> {
+    if follow {
+        return clone_path(path, how);
+    }
+    rustix::mount::open_tree(rustix::fs::CWD, path, clone_flags(how) | OpenTreeFlags::AT_SYMLINK_NOFOLLOW)
+        .call("open_tree", format_args!("{}, CLONE, NOFOLLOW", path.display()))
+}
+
 /// A detached clone of the mount that `fd` is in, with what `fd` refers to as its root.
 pub(crate) fn clone_fd(fd: impl AsFd, how: Bind) -> rtc_sys::Result<OwnedFd> {
     rustix::mount::open_tree(&fd, "", clone_flags(how) | OpenTreeFlags::AT_EMPTY_PATH)

@@ -31,3 +31,4 @@ mod syscalls;
 mod tests;
 
 pub use filter::{Filter, Notify, compile};
+pub(crate) use syscalls::is_known;

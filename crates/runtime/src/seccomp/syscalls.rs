@@ -35,6 +35,11 @@ impl Syscall {
     }
 }
 
+/// Whether any interface has a call of this name.
+pub(crate) fn is_known(name: &str) -> bool {
+    Syscall::named(name).is_some() || multiplexed(name).is_some()
+}
+
 /// All names.
 #[cfg(test)]
 pub(super) fn names() -> impl Iterator<Item = &'static str> {

@@ -4,11 +4,14 @@
 //! architectures), which the strict types refuse. The strict parse is tried first, as it is the fast one; when it fails,
 //! `tolerant` takes such values out and says which.
 
+pub(crate) mod annotations;
+pub(crate) mod memory_policy;
 mod tolerant;
 pub(crate) mod validate;
 
 use oci_spec::runtime::{Process, Spec};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::error::{Error, Kind, Result};
 
@@ -17,7 +20,10 @@ use crate::error::{Error, Kind, Result};
 /// # Errors
 /// [`Kind::Invalid`] with line and column, or the name of what is wrong.
 pub fn parse(bytes: &[u8]) -> Result<Spec> {
-    parse_with(bytes, tolerant::prune_spec).map_err(|e| e.context("config.json"))
+    let parsed = parse_with(bytes, tolerant::prune_spec, memory_policy::complaint);
+    let mut spec = parsed.map_err(|e| e.context("config.json"))?;
+    annotations::apply(&mut spec);
+    Ok(spec)
 }
 
 /// Parses process.json, the specification's `process` object.
@@ -25,17 +31,25 @@ pub fn parse(bytes: &[u8]) -> Result<Spec> {
 /// # Errors
 /// As [`parse`].
 pub fn parse_process(bytes: &[u8]) -> Result<Process> {
-    parse_with(bytes, tolerant::prune_process).map_err(|e| e.context("process.json"))
+    parse_with(bytes, tolerant::prune_process, |_| None).map_err(|e| e.context("process.json"))
 }
 
-fn parse_with<T: DeserializeOwned>(bytes: &[u8], prune: fn(&mut serde_json::Value, &mut Vec<String>)) -> Result<T> {
+/// `complaint` has better words than the parser for some of what is wrong.
+fn parse_with<T: DeserializeOwned>(
+    bytes: &[u8],
+    prune: fn(&mut Value, &mut Vec<String>),
+    complaint: fn(&Value) -> Option<String>,
+) -> Result<T> {
     let first = match serde_json::from_slice(bytes) {
         Ok(parsed) => return Ok(parsed),
         Err(e) => e,
     };
     // The first error has line and column; what remains after pruning has the field's name at best.
     let invalid = |e: serde_json::Error| Error::new(Kind::Invalid, e.to_string());
-    let Ok(mut value) = serde_json::from_slice::<serde_json::Value>(bytes) else { return Err(invalid(first)) };
+    let Ok(mut value) = serde_json::from_slice::<Value>(bytes) else { return Err(invalid(first)) };
+    if let Some(complaint) = complaint(&value) {
+        return Err(Error::new(Kind::Invalid, complaint));
+    }
     let mut ignored = Vec::new();
     prune(&mut value, &mut ignored);
     let parsed = match serde_json::from_value(value) {

@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 
-use oci_spec::runtime::{Linux, LinuxNamespaceType, Process, Spec};
+use oci_spec::runtime::{Linux, LinuxNamespaceType, LinuxSchedulerPolicy, Process, Scheduler, Spec};
 
 use crate::error::{Error, Kind, Result};
 
@@ -12,8 +12,20 @@ use crate::error::{Error, Kind, Result};
 type Check = fn(&Facts<'_>) -> std::result::Result<(), String>;
 
 /// The checks, from the general to the particular.
-const CHECKS: &[Check] =
-    &[version, namespaces, hostname, user_namespace, time_offsets, sysctl, net_devices, paths, missing];
+const CHECKS: &[Check] = &[
+    version,
+    namespaces,
+    hostname,
+    user_namespace,
+    time_offsets,
+    sysctl,
+    net_devices,
+    memory_policy,
+    scheduler,
+    annotations,
+    paths,
+    missing,
+];
 
 struct Facts<'a> {
     spec: &'a Spec,
@@ -65,7 +77,34 @@ pub(crate) fn validate_process(process: &Process) -> Result<()> {
             ));
         }
     }
-    Ok(())
+    if let Some(priority) =
+        process.io_priority().as_ref().map(|io| io.priority()).filter(|level| !(0..8).contains(level))
+    {
+        return invalid(format!("process.ioPriority: priority {priority} is not in 0 to 7"));
+    }
+    match process.scheduler().as_ref().and_then(wrong_scheduler) {
+        Some(message) => invalid(format!("process.scheduler: {message}")),
+        None => Ok(()),
+    }
+}
+
+/// Values that don't belong to the policy: the kernel would ignore some and refuse others.
+fn wrong_scheduler(scheduler: &Scheduler) -> Option<String> {
+    use LinuxSchedulerPolicy as P;
+    let policy = *scheduler.policy();
+    let nice = scheduler.nice().unwrap_or(0);
+    if matches!(policy, P::SchedOther | P::SchedBatch) && !(-20..20).contains(&nice) {
+        return Some(format!("invalid scheduler.nice: {nice}"));
+    }
+    if scheduler.priority().unwrap_or(0) != 0 && !matches!(policy, P::SchedFifo | P::SchedRr) {
+        return Some("scheduler.priority can only be specified for SchedFIFO or SchedRR policy".to_owned());
+    }
+    let times = [scheduler.runtime(), scheduler.deadline(), scheduler.period()];
+    if policy != P::SchedDeadline && times.iter().any(|time| time.unwrap_or(0) != 0) {
+        let message = "scheduler runtime/deadline/period can only be specified for SchedDeadline policy";
+        return Some(message.to_owned());
+    }
+    None
 }
 
 fn version(facts: &Facts<'_>) -> std::result::Result<(), String> {
@@ -195,6 +234,27 @@ fn net_devices(facts: &Facts<'_>) -> std::result::Result<(), String> {
         }
     }
     Ok(())
+}
+
+fn memory_policy(facts: &Facts<'_>) -> std::result::Result<(), String> {
+    facts.linux.memory_policy().as_ref().map_or(Ok(()), super::memory_policy::check)
+}
+
+/// The kernel promises a deadline for the whole machine only.
+fn scheduler(facts: &Facts<'_>) -> std::result::Result<(), String> {
+    let scheduler = facts.spec.process().as_ref().and_then(|process| process.scheduler().as_ref());
+    let cpu = facts.linux.resources().as_ref().and_then(|resources| resources.cpu().as_ref());
+    let cpus = cpu.and_then(|cpu| cpu.cpus().as_deref()).filter(|cpus| !cpus.is_empty());
+    match (scheduler, cpus) {
+        (Some(scheduler), Some(_)) if *scheduler.policy() == LinuxSchedulerPolicy::SchedDeadline => {
+            Err("process scheduler can't be used together with AllowedCPUs".into())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn annotations(facts: &Facts<'_>) -> std::result::Result<(), String> {
+    super::annotations::check(facts.spec, crate::seccomp::is_known)
 }
 
 /// What this version can't do is refused, not left out in silence.

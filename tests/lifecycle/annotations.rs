@@ -1,0 +1,79 @@
+//! Annotations that change what the runtime does: crun's `run.oci.*`.
+
+use std::fs;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::harness::{Bundle, Kind, Outcome, differs};
+use crate::pty::ConsoleSocket;
+
+fn annotated(args: &[&str], annotations: Value) -> Bundle {
+    Bundle::new(args).with(|config| config["annotations"] = annotations)
+}
+
+#[test]
+fn output_of_hooks_goes_to_files() {
+    differs(&[(Kind::Runc, "knows no such annotation")], || {
+        let bundle = Bundle::new(&["true"]);
+        let (out, err) = (bundle.file("hooks.out"), bundle.file("hooks.err"));
+        let hook = json!([{ "path": "/usr/bin/busybox", "args": ["sh", "-c", "echo out; echo err >&2"] }]);
+        let bundle = bundle.with(|config| {
+            config["annotations"] = json!({ "run.oci.hooks.stdout": out, "run.oci.hooks.stderr": err });
+            config["hooks"] = json!({ "createRuntime": hook, "poststop": hook });
+        });
+        bundle.call("run", &[]).ok();
+        assert_eq!(fs::read_to_string(&out).unwrap(), "out\nout\n");
+        assert_eq!(fs::read_to_string(&err).unwrap(), "err\nerr\n");
+    });
+}
+
+#[test]
+fn the_callers_groups_can_be_kept() {
+    let groups = |annotations: Value| {
+        let bundle = annotated(&["id", "-G"], annotations);
+        let all = bundle.command("run", &[]);
+        let mut caller = Command::new("setpriv");
+        caller.args(["--groups", "7,9"]).arg(all.get_program()).args(all.get_args());
+        Outcome::of(&mut caller).ok()
+    };
+    assert_eq!(groups(json!({})), "0\n");
+    differs(&[(Kind::Runc, "knows no such annotation")], || {
+        assert_eq!(groups(json!({ "run.oci.keep_original_groups": "1" })), "0 7 9\n");
+    });
+}
+
+#[test]
+fn a_pidfd_goes_to_its_receiver() {
+    differs(&[(Kind::Runc, "knows no such annotation")], || {
+        let bundle = Bundle::new(&["sleep", "1000"]);
+        let path = bundle.file("receiver");
+        let bundle = bundle.with(|config| config["annotations"] = json!({ "run.oci.pidfd_receiver": path }));
+        let socket = ConsoleSocket::bind(&path);
+        bundle.call("create", &[]).ok();
+        let pidfd = socket.receive();
+        let number = std::os::fd::AsRawFd::as_raw_fd(&pidfd);
+        let info = fs::read_to_string(format!("/proc/self/fdinfo/{number}")).unwrap();
+        assert!(info.contains(&format!("Pid:\t{}\n", bundle.state()["pid"])), "{info}");
+    });
+}
+
+#[test]
+fn what_rtc_has_not_is_refused() {
+    differs(&[(Kind::Runc, "knows no such annotation"), (Kind::Crun, "has its own words")], || {
+        for (annotations, text) in [
+            (json!({ "run.oci.handler": "krun" }), "there is no handler \"krun\""),
+            (json!({ "run.oci.seccomp_bpf_data": "AAAA" }), "run.oci.seccomp_bpf_data is not supported"),
+            (json!({ "run.oci.mount_context_type": "x" }), "\"x\" is not one of context, fscontext"),
+        ] {
+            let bundle = annotated(&["true"], annotations);
+            bundle.call("run", &[]).fails(1, text);
+            bundle.assert_gone();
+        }
+        let unknown = json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{ "names": ["frobnicate"], "action": "SCMP_ACT_ERRNO" }] });
+        let strict = annotated(&["true"], json!({ "run.oci.seccomp_fail_unknown_syscall": "1" }));
+        let strict = strict.with(|config| config["linux"]["seccomp"] = unknown);
+        strict.call("run", &[]).fails(1, "unknown system call \"frobnicate\"");
+        strict.with(|config| config["annotations"] = json!({})).call("run", &[]).ok();
+    });
+}
