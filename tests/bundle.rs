@@ -168,8 +168,12 @@ fn write(path: &Path, text: &str) {
 /// The host's system accounts: daemons run under the ids that their packages made.
 fn accounts(file: &str) -> String {
     let text = fs::read_to_string(file).unwrap_or_default();
-    let system = text.lines().filter(|line| line.split(':').nth(2).and_then(|id| id.parse().ok()).unwrap_or(0) < 1000);
-    system.map(|line| format!("{line}\n")).collect()
+    // Nobody (65534) is one of them.
+    let is_system = |line: &&str| {
+        let id = line.split(':').nth(2).and_then(|id| id.parse().ok()).unwrap_or(0);
+        id < 1000 || id == 65534
+    };
+    text.split_inclusive('\n').filter(is_system).collect()
 }
 
 /// The configuration that podman and docker would write for a plain container, near enough.

@@ -61,7 +61,13 @@ impl Runtime {
     }
 
     /// A command that is not started yet.
+    ///
+    /// It has the usual niceness, whatever the test runs with: programs in containers may not lower theirs.
+    ///
+    /// # Panics
+    /// Where the niceness can't be set.
     pub fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
+        rustix::process::setpriority_process(None, 0).expect("setpriority");
         let words = self.words();
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).args(args).stdin(Stdio::null());

@@ -239,8 +239,8 @@ impl Container {
         self.assert_gone();
     }
 
-    /// Saves the container, sees it gone, brings it back and asks; twice over; then saves it once more while it runs
-    /// on, and asks the one that ran on.
+    /// Saves the container, sees it gone, brings it back and asks; twice over; then saves it while it runs on and
+    /// asks the one that ran on; then the same and the first once more, without a question between them.
     ///
     /// # Panics
     /// Where any of it fails.
@@ -253,6 +253,11 @@ impl Container {
         }
         self.checkpoint(After::Running);
         ask(self, "a checkpoint that leaves it running");
+        // What was interrupted and goes on is interrupted again: other than the first time.
+        self.checkpoint(After::Running);
+        let image = self.checkpoint(After::Gone);
+        self.restore(&image);
+        ask(self, "a restore after a checkpoint that left it running");
     }
 
     fn reap(&self) {

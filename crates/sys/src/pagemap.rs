@@ -110,7 +110,7 @@ impl Entry {
     }
     /// Whether no other address space maps the page (kernel 4.2).
     pub fn is_exclusive(self) -> bool {
-        self.0 >> 56 & 1 == 1
+        (self.0 >> 56) & 1 == 1
     }
 }
 

@@ -100,7 +100,7 @@ fn end(status: i32) -> ! {
             libc::syscall(libc::SYS_kill, libc::syscall(libc::SYS_getpid), i64::from(signal));
         }
         loop {
-            libc::syscall(libc::SYS_exit_group, i64::from(status >> 8 & 0xff));
+            libc::syscall(libc::SYS_exit_group, i64::from((status >> 8) & 0xff));
         }
     }
 }

@@ -115,7 +115,7 @@ pub fn answer(listener: impl AsFd, id: u64, result: std::result::Result<i64, Err
 
 /// `_IOWR('!', nr, size)` of asm-generic/ioctl.h, which x86 and ARM share.
 const fn iowr(nr: u32, size: usize) -> libc::Ioctl {
-    (3 << 30 | (size as u32) << 16 | (b'!' as u32) << 8 | nr) as libc::Ioctl
+    ((3 << 30) | ((size as u32) << 16) | ((b'!' as u32) << 8) | nr) as libc::Ioctl
 }
 const NOTIF_RECV: libc::Ioctl = iowr(0, size_of::<libc::seccomp_notif>());
 const NOTIF_SEND: libc::Ioctl = iowr(1, size_of::<libc::seccomp_notif_resp>());

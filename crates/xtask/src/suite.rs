@@ -154,6 +154,7 @@ fn doc(_: &mut Tally) -> Result<bool> {
 
 fn unit(tally: &mut Tally) -> Result<bool> {
     toolchain()?;
+    packages::ensure(SCRIPTED)?;
     let mut command = shell::cargo();
     command.args(["test", "--quiet", "--no-fail-fast", "--workspace"]);
     for package in WHOLE {
@@ -176,6 +177,12 @@ fn programs(tally: &mut Tally) -> Result<bool> {
     packages::ensure(PROGRAMS)?;
     whole("rtc-tests", tally)
 }
+
+/// What the tests of the crates run in their containers, or compare with.
+const SCRIPTED: &[Need] = &[
+    Need { package: "busybox-static", provides: "busybox" },
+    Need { package: "python3", provides: "/usr/bin/python3" },
+];
 
 /// The real programs of the tests, as Debian packages them.
 const PROGRAMS: &[Need] = &[

@@ -10,6 +10,7 @@ mod interned;
 mod memory;
 mod namespaces;
 mod process;
+mod restart;
 mod space;
 mod terminal;
 mod thread;

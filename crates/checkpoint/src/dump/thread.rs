@@ -1,12 +1,12 @@
 //! What a thread has of its own.
 
 use super::interned::Interned;
-use super::users;
+use super::{restart, users};
 use crate::error::{Context, Result};
 use crate::image::tree::{Creds, Filter, Scheduling, Seccomp, Signal, Thread};
 use crate::proc::Proc;
 use crate::procfs::status::Status;
-use crate::program::{Addr, CallRef, DataRef, Program};
+use crate::program::{CallRef, DataRef, Program};
 use crate::tracee::{Mode, Results, Stopped, Zone};
 use rtc_sys::{ptrace, regs, sched};
 
@@ -87,7 +87,7 @@ pub(super) fn look(
         task.set_final(regs, sigmask);
     }
     Ok(Outside {
-        regs: restartable(task, regs),
+        regs: restart::restartable(task, regs),
         xstate: regs::get_xstate(tid)?,
         sigmask,
         pending: pending.iter().map(|s| Signal(s.0.to_vec())).collect(),
@@ -168,9 +168,6 @@ impl Outside {
     }
 }
 
-/// The kernel's code for an interrupted system call that goes on with `restart_syscall` (include/linux/errno.h).
-const ERESTART_RESTARTBLOCK: i64 = 516;
-
 /// io_pgetevents(2), which the libc crate doesn't name on x86-64.
 const SYS_IO_PGETEVENTS: i64 = 333;
 /// System calls that fail with EINTR when their task is stopped for a moment, though no signal came.
@@ -198,29 +195,4 @@ const NOT_RESTARTED: [i64; 16] = [
 /// Whether a thread is on its way out of such a call.
 fn is_interrupted(regs: &regs::Regs) -> bool {
     regs.result() == -i64::from(libc::EINTR) && NOT_RESTARTED.contains(&regs.syscall())
-}
-
-/// The registers to restore: what an interrupted system call must look like in a task that never made it.
-///
-/// The kernel restarts by itself what it can when the restored task leaves its stop (-ERESTARTSYS and the like stand in
-/// the result register). Only a call that would go on with a block of the kernel's memory (nanosleep, poll, a futex
-/// with a time-out) has lost that block: it is made again from the beginning. It ends late, never early.
-fn restartable(task: &Stopped, mut regs: regs::Regs) -> regs::Regs {
-    if regs.syscall() < 0 || -regs.result() != ERESTART_RESTARTBLOCK {
-        return regs;
-    }
-    if regs.syscall() == libc::SYS_restart_syscall {
-        // It was interrupted before and goes on: only the program's own code still tells which call it was.
-        let mut code = [0; regs::NUMBERED_SYSCALL_LEN];
-        let at = Addr(regs.ip().wrapping_sub(code.len() as u64));
-        match task.read(at, &mut code).ok().and_then(|()| regs::syscall_number(&code)) {
-            Some(nr) => regs.set_syscall(nr),
-            None => {
-                regs.interrupt_syscall();
-                return regs;
-            }
-        }
-    }
-    regs.restart_syscall();
-    regs
 }

@@ -284,7 +284,7 @@ static TABLE: [Row; 486] = [
     ("tuxcall", [184, N, 184, N, N]), ("ugetrlimit", [N, 191, N, N, 191]), ("ulimit", [N, 58, N, N, N]),
     ("umask", [95, 60, 95, 166, 60]), ("umount", [N, 22, N, N, N]), ("umount2", [166, 52, 166, 39, 52]),
     ("uname", [63, 122, 63, 160, 122]), ("unlink", [87, 10, 87, N, 10]), ("unlinkat", [263, 301, 263, 35, 328]),
-    ("unshare", [272, 310, 272, 97, 337]), ("uprobe", [336, N, N, N, N]), ("uretprobe", [335, N, N, N, N]),
+    ("unshare", [272, 310, 272, 97, 337]), ("uprobe", [336, N, 336, N, N]), ("uretprobe", [335, N, 335, N, N]),
     ("uselib", [134, 86, N, N, 86]), ("userfaultfd", [323, 374, 323, 282, 388]), ("usr26", [N, N, N, N, 32771]),
     ("usr32", [N, N, N, N, 32772]), ("ustat", [136, 62, 136, N, 62]), ("utime", [132, 30, 132, N, N]),
     ("utimensat", [280, 320, 280, 88, 348]), ("utimensat_time64", [N, 412, N, N, 412]),

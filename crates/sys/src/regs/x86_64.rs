@@ -91,6 +91,11 @@ impl Regs {
         self.0[ORIG_RAX] as i64
     }
 
+    /// The arguments of the system call that the task is in.
+    pub fn arguments(&self) -> [u64; 6] {
+        ARGS.map(|register| self.0[register])
+    }
+
     /// Where the interpreter stands: the address of the current call.
     pub fn cursor(&self) -> u64 {
         self.0[RBX]
