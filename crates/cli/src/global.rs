@@ -26,7 +26,7 @@ pub(crate) struct Global {
     /// Who makes the cgroups
     #[arg(long, value_name = "MANAGER", value_enum)]
     pub(crate) cgroup_manager: Option<Manager>,
-    /// Accepted and without effect: rtc runs as root
+    /// Whether the caller is an ordinary user: the user's systemd, and no cgroup where none may be made
     #[arg(long, value_name = "true|false|auto", value_enum, default_value_t)]
     pub(crate) rootless: Rootless,
     /// Accepted and without effect: rtc needs no criu

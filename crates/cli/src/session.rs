@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use rtc_runtime::{CgroupManager, Container, Host};
 
-use crate::global::{Global, Manager};
+use crate::global::{Global, Manager, Rootless};
 
 /// The host of this call.
 pub(crate) struct Session {
@@ -25,8 +25,14 @@ impl Session {
             None => CgroupManager::default(),
         };
         let default = Host::default();
+        let rootless = match global.rootless {
+            Rootless::True => true,
+            Rootless::False => false,
+            Rootless::Auto => default.rootless,
+        };
         let root: Option<PathBuf> = global.root.clone().filter(|root| !root.as_os_str().is_empty());
-        Self { root_given: root.is_some(), host: Host { root: root.unwrap_or(default.root), cgroup_manager } }
+        let root_given = root.is_some();
+        Self { root_given, host: Host { root: root.unwrap_or(default.root), cgroup_manager, rootless } }
     }
 
     /// The container named `id`.

@@ -26,6 +26,8 @@ pub(crate) struct Bundle {
     pub(crate) spec: Rc<Spec>,
     /// The root file system's directory, absolute.
     pub(crate) rootfs: PathBuf,
+    /// The user who has entered the container's user namespace already, as the host counts (`rootless`).
+    pub(crate) entered_by: Option<u32>,
 }
 
 impl Bundle {
@@ -46,7 +48,7 @@ impl Bundle {
         if !rootfs.is_dir() {
             return Err(Error::new(Kind::Invalid, format!("root file system {} is not a directory", rootfs.display())));
         }
-        Ok(Self { dir, config, spec: Rc::new(spec), rootfs })
+        Ok(Self { dir, config, spec: Rc::new(spec), rootfs, entered_by: None })
     }
 }
 

@@ -10,7 +10,7 @@ use oci_spec::runtime::{Linux, Process, Spec};
 use rtc_sys::CallExt;
 use rtc_sys::clone::{self, Clone3, Cloned, flags};
 
-use crate::cgroup::{Cgroup, Hierarchy};
+use crate::cgroup::{Cgroup, Hierarchy, Placement};
 use crate::console;
 use crate::container::{Container, oci_state};
 use crate::error::{Context, Error, Kind, Result};
@@ -18,6 +18,7 @@ use crate::init::{self, Child, ProcessPlan, Side, Step, Talk, step};
 use crate::namespaces::{Entered, Namespaces};
 use crate::proc::Proc;
 use crate::process;
+use crate::rootless;
 use crate::spec::{self, annotations};
 use crate::state::Status;
 
@@ -153,6 +154,7 @@ fn exec(container: &Container, options: &ExecOptions) -> Result<Executed> {
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
         .call("prctl", "SET_DUMPABLE, 0")?;
     let init = container.open_init()?.ok_or_else(stopped)?;
+    let in_user_namespace = gain_privilege(&init)?;
     let linux = spec.linux().as_ref();
     let mut plan = ProcessPlan::new(process, linux, options.preserve_fds)?;
     plan.keep_groups = annotations::keeps_groups(&spec);
@@ -170,16 +172,17 @@ fn exec(container: &Container, options: &ExecOptions) -> Result<Executed> {
     let state =
         oci_state(&container.record, Status::Running, container.record.init.as_ref().map_or(0, |init| init.pid));
     let mut joiner = Joiner {
-        kinds: linux.map_or(0, kinds_to_join),
+        kinds: linux.map_or(0, kinds_to_join) & !in_user_namespace,
         new_keyring: container.record.keyring.clone(),
         init,
+        placement: container.record.cgroup.clone(),
         child: Child::new(plan, proc, state, theirs),
     };
     let (pid, pidfd) = joiner.clone_child(home_of(container, cgroup)?, options)?;
     let guard = Guard(Some(pidfd));
     joiner.child.channel = None;
     if let Some(score) = joiner.child.plan.process.oom_score_adj() {
-        init::set_oom_score(&joiner.child.proc, pid, score)?;
+        init::set_oom_score(&joiner.child.proc, pid, score, rootless::detect())?;
     }
     let mut talk = Talk::new(&ours, &side, &joiner.child.plan, pid);
     let console = talk.until_ready(&mut || Ok(()))?;
@@ -193,6 +196,15 @@ fn exec(container: &Container, options: &ExecOptions) -> Result<Executed> {
     ours.go()?;
     talk.until_closed(&joiner.child.state)?;
     Ok(Executed { pid, pidfd: guard.keep()?, console })
+}
+
+/// A user enters the container's user namespace first: what the child needn't join then.
+fn gain_privilege(init: &OwnedFd) -> Result<u64> {
+    if !rootless::lacks_privilege() {
+        return Ok(0);
+    }
+    rootless::enter_of(init)?;
+    Ok(flags::NEWUSER)
 }
 
 /// The cgroup that the container's processes live in: below its own, where an annotation said so.
@@ -298,6 +310,7 @@ struct Joiner {
     /// The container's id, when the process gets a session keyring.
     new_keyring: Option<String>,
     init: OwnedFd,
+    placement: Option<Placement>,
     child: Child,
 }
 
@@ -312,6 +325,13 @@ impl Joiner {
             Err(e) if options.cgroup.is_none() && cgroup.is_some() && is_no_place(&e) => {
                 let pid = process::pid_of(&self.child.proc, &self.init)?;
                 self.clone_into(Some(&Hierarchy::find()?.open_of(pid)?))
+            }
+            // From a session outside of what the user may change, the user's systemd can move a process. It does
+            // nothing of the program's before it is let go.
+            Err(e) if self.placement.as_ref().is_some_and(|placement| placement.can_move()) && is_denied(&e) => {
+                let (pid, pidfd) = self.clone_into(None)?;
+                self.placement.as_ref().map_or(Ok(()), |placement| placement.move_process(pid))?;
+                Ok((pid, pidfd))
             }
             other => other,
         }
@@ -360,6 +380,10 @@ impl Joiner {
         self.child.channel()?.console(terminal.master.as_fd())?;
         console::take(terminal.slave)
     }
+}
+
+fn is_denied(error: &Error) -> bool {
+    error.sys().is_some_and(|e| e.call() == "clone3" && e.errno() == rtc_sys::Errno::EACCES)
 }
 
 fn is_no_place(error: &Error) -> bool {

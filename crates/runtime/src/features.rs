@@ -71,7 +71,7 @@ fn linux() -> Value {
     json!({
         "namespaces": NAMESPACES,
         "capabilities": capabilities,
-        "cgroup": { "v1": false, "v2": true, "systemd": true, "systemdUser": false, "rdma": true },
+        "cgroup": { "v1": false, "v2": true, "systemd": true, "systemdUser": true, "rdma": true },
         "seccomp": seccomp(),
         "apparmor": { "enabled": true },
         "selinux": { "enabled": true },

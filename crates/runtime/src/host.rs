@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 pub use crate::cgroup::CgroupManager;
 use crate::container::Container;
 use crate::error::{Context, Error, Kind, Result};
-use crate::state;
+use crate::{rootless, state};
 
 /// The global settings of a call: what the command line's global flags say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,11 +16,15 @@ pub struct Host {
     pub root: PathBuf,
     /// Who makes the cgroups of containers created now; containers that exist keep theirs.
     pub cgroup_manager: CgroupManager,
+    /// The caller is an ordinary user, or root of a user's namespace: systemd is the user's own, and what only root can
+    /// have (cgroups where none is delegated, device rules) is left out unless it was asked for.
+    pub rootless: bool,
 }
 
 impl Default for Host {
     fn default() -> Self {
-        Self { root: default_root(), cgroup_manager: CgroupManager::default() }
+        let rootless = rootless::detect();
+        Self { root: default_root(rootless), cgroup_manager: CgroupManager::default(), rootless }
     }
 }
 
@@ -79,14 +83,16 @@ impl Host {
     }
 }
 
-/// `/run/rtc` for root; for others `$XDG_RUNTIME_DIR/rtc`, where the variable is neither unset nor empty.
+/// `/run/rtc` for root; for users `$XDG_RUNTIME_DIR/rtc`, or where the variable is unset or empty `/run/user/UID/rtc`.
 ///
 /// Root's XDG_RUNTIME_DIR is ignored: podman passes it empty or as /run/user/0, and a container must be found again by
 /// calls that don't have it.
-fn default_root() -> PathBuf {
-    let runtime_dir = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
-    match runtime_dir {
-        Some(dir) if !rustix::process::geteuid().is_root() => Path::new(&dir).join("rtc"),
-        _ => PathBuf::from("/run/rtc"),
+fn default_root(rootless: bool) -> PathBuf {
+    if !rootless {
+        return PathBuf::from("/run/rtc");
+    }
+    match std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty()) {
+        Some(dir) => Path::new(&dir).join("rtc"),
+        None => format!("/run/user/{}/rtc", rustix::process::geteuid().as_raw()).into(),
     }
 }

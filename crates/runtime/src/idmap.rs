@@ -82,7 +82,7 @@ impl IdMaps {
 }
 
 /// The lines of uid_map: first id inside, first id outside, how many.
-fn lines(mappings: &[LinuxIdMapping]) -> String {
+pub(crate) fn lines(mappings: &[LinuxIdMapping]) -> String {
     let line = |map: &LinuxIdMapping| format!("{} {} {}\n", map.container_id(), map.host_id(), map.size());
     mappings.iter().map(line).collect()
 }

@@ -33,6 +33,7 @@ pub mod options;
 mod proc;
 mod process;
 mod rootfs;
+pub mod rootless;
 pub mod seal;
 pub mod seccomp;
 pub mod spec;

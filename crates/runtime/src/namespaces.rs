@@ -29,6 +29,8 @@ pub(crate) struct Namespaces {
     pub(crate) join: Vec<(u64, PathBuf)>,
     /// The user namespace to join.
     pub(crate) join_user: Option<PathBuf>,
+    /// The caller is in the container's user namespace already, and so is all that it makes.
+    pub(crate) in_user: bool,
     /// What to write to `timens_offsets`; empty without offsets.
     pub(crate) time_offsets: String,
 }
@@ -71,11 +73,18 @@ impl Namespaces {
         plan
     }
 
+    /// Notes that the caller has entered the user namespace.
+    pub(crate) fn user_is_entered(&mut self) {
+        self.new &= !flags::NEWUSER;
+        self.join_user = None;
+        self.in_user = true;
+    }
+
     /// Whether the container has a namespace of this kind, new or joined.
     pub(crate) fn has(&self, kind: u64) -> bool {
         self.new & kind != 0
             || self.join.iter().any(|(joined, _)| *joined == kind)
-            || (kind == flags::NEWUSER && self.join_user.is_some())
+            || (kind == flags::NEWUSER && (self.in_user || self.join_user.is_some()))
     }
 
     /// Whether the container's root is not the host's.
@@ -178,7 +187,11 @@ impl Entered {
 
     fn leave(&mut self) -> Result<()> {
         while let Some((kind, namespace)) = self.back.pop() {
-            setns(namespace.as_fd(), kind).context(|| format!("return to the own {} namespace", file_of(kind)))?;
+            match setns(namespace.as_fd(), kind) {
+                // In a user's namespace there is no way back to what is the host's, and nothing more to do there.
+                Err(e) if e.errno() == Errno::EPERM && kind != flags::NEWNS => {}
+                other => other.context(|| format!("return to the own {} namespace", file_of(kind)))?,
+            }
         }
         if let Some((root, cwd)) = self.directories.take() {
             rustix::process::fchdir(&root).call("fchdir", "/")?;

@@ -65,17 +65,23 @@ pub(crate) fn start_time(proc: &Proc, pid: i32) -> Result<u64> {
 
 /// The descriptors 0 to 2 of a process. One that is closed has an empty link.
 pub(crate) fn stdio(proc: &Proc, pid: i32) -> Result<[Stdio; 3]> {
-    let one = |number: u32| -> Result<Stdio> {
-        let path = format!("{pid}/fd/{number}");
-        let link = match proc.readlink(&path) {
-            Ok(link) => link.to_string_lossy().into_owned(),
-            Err(e) if e.errno() == Errno::ENOENT => return Ok(Stdio { link: String::new(), dev: 0, ino: 0 }),
-            Err(e) => return Err(e.into()),
-        };
-        let stat = proc.stat(&path)?;
-        Ok(Stdio { link, dev: stat.st_dev, ino: stat.st_ino })
-    };
+    let one = |number| stdio_of(proc, &pid.to_string(), number);
     Ok([one(0)?, one(1)?, one(2)?])
+}
+
+fn stdio_of(proc: &Proc, pid: &str, number: u32) -> Result<Stdio> {
+    let path = format!("{pid}/fd/{number}");
+    let link = match proc.readlink(&path) {
+        Ok(link) => link.to_string_lossy().into_owned(),
+        Err(e) if e.errno() == Errno::ENOENT => return Ok(Stdio { link: String::new(), dev: 0, ino: 0 }),
+        // A user may not look into a process that isn't dumpable. Without a terminal, ours are the same.
+        Err(e) if matches!(e.errno(), Errno::EACCES | Errno::EPERM) && pid != "self" => {
+            return stdio_of(proc, "self", number);
+        }
+        Err(e) => return Err(e.into()),
+    };
+    let stat = proc.stat(&path)?;
+    Ok(Stdio { link, dev: stat.st_dev, ino: stat.st_ino })
 }
 
 /// The pid behind a pidfd, as the host counts.

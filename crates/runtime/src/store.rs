@@ -89,7 +89,7 @@ impl Record {
             bundle: bundle.dir.clone(),
             rootfs: bundle.rootfs.clone(),
             created: crate::state::timestamp(std::time::SystemTime::now()),
-            owner: rustix::process::getuid().as_raw(),
+            owner: bundle.entered_by.unwrap_or_else(|| rustix::process::getuid().as_raw()),
             annotations: bundle.spec.annotations().clone().unwrap_or_default(),
             cgroup,
             cgroup_made: false,

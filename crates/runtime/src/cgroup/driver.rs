@@ -21,6 +21,8 @@ pub struct Wanted<'a> {
     pub resources: Option<&'a LinuxResources>,
     /// config.json's annotations.
     pub annotations: &'a HashMap<String, String>,
+    /// The caller is an ordinary user.
+    pub rootless: bool,
 }
 
 /// A cgroup that was made for a container.
@@ -47,6 +49,34 @@ impl Made {
 }
 
 impl Placement {
+    /// Where the cgroup of a container is to be: [`Placement::resolve`], with what annotations say, and for a user with
+    /// the user's own systemd, or beside the user's own cgroup instead of the top, which isn't the user's.
+    ///
+    /// # Errors
+    /// As those two.
+    pub fn of_container(
+        manager: CgroupManager,
+        cgroups_path: Option<&Path>,
+        wanted: &Wanted<'_>,
+    ) -> Result<Option<Self>> {
+        let given = cgroups_path.filter(|path| !path.as_os_str().is_empty());
+        let scope_of_user = wanted.rootless && manager == CgroupManager::Systemd;
+        let mut placement = match given {
+            None if wanted.rootless && manager == CgroupManager::Cgroupfs => {
+                Self::resolve(manager, Some(Path::new(wanted.id)), wanted.id)?
+            }
+            _ => Self::resolve(manager, given, wanted.id)?,
+        };
+        if let Some(placement) = &mut placement {
+            if scope_of_user {
+                placement.scope =
+                    Some(Scope::parse(&given.unwrap_or(Path::new("")).to_string_lossy(), wanted.id, true)?);
+            }
+            placement.annotate(wanted.annotations)?;
+        }
+        Ok(placement)
+    }
+
     /// Takes from annotations what they say about the place: `run.oci.systemd.subgroup`, as in crun.
     ///
     /// # Errors
@@ -67,17 +97,23 @@ impl Placement {
     /// Makes the cgroup, empty but for what keeps it.
     ///
     /// systemd's answer says where it is, so `path` may be another afterwards.
+    /// `None` for a user who may make none here and wants no limits: the container stays in the user's own cgroup.
     ///
     /// # Errors
-    /// [`Hierarchy::create`]'s, or systemd's.
-    pub fn make(&mut self, wanted: Wanted<'_>) -> Result<Made> {
-        match self.scope.clone() {
-            None => Ok(Made { cgroup: Hierarchy::find()?.create(self)?, home: None, holder: None }),
-            Some(scope) => self.make_scope(&scope, wanted),
+    /// [`Hierarchy::create`]'s, or systemd's; `cannot set LIMIT: container could not join or create cgroup` for a user.
+    pub fn make(&mut self, wanted: &Wanted<'_>) -> Result<Option<Made>> {
+        if let Some(scope) = self.scope.clone() {
+            return self.make_scope(&scope, wanted).map(Some);
+        }
+        let made = Hierarchy::find().and_then(|hierarchy| hierarchy.create(self));
+        match made {
+            Ok(cgroup) => Ok(Some(Made { cgroup, home: None, holder: None })),
+            Err(error) if wanted.rootless && !is_taken(&error) => without(wanted, error),
+            Err(error) => Err(error),
         }
     }
 
-    fn make_scope(&mut self, scope: &Scope, wanted: Wanted<'_>) -> Result<Made> {
+    fn make_scope(&mut self, scope: &Scope, wanted: &Wanted<'_>) -> Result<Made> {
         let hierarchy = Hierarchy::find()?;
         let mut holder = Holder::start(None)?;
         let mut properties = systemd::base(scope, wanted.id, holder.pid.unsigned_abs());
@@ -105,6 +141,21 @@ impl Placement {
             return Ok(Made { cgroup, home: Some(home), holder: Some(holder) });
         }
         Ok(Made { cgroup, home: None, holder: Some(holder) })
+    }
+
+    /// Whether processes can be moved there that may not be born there: by the user's systemd.
+    pub fn can_move(&self) -> bool {
+        self.scope.as_ref().is_some_and(|scope| scope.user)
+    }
+
+    /// Has the user's systemd move a process to where the container lives.
+    ///
+    /// # Errors
+    /// systemd's own.
+    pub fn move_process(&self, pid: i32) -> Result<()> {
+        let Some(scope) = &self.scope else { return Ok(()) };
+        let below = scope.below.as_ref().map_or_else(String::new, |below| format!("/{}", below.display()));
+        Manager::connect(scope.user)?.attach(&scope.unit, &below, pid.unsigned_abs())
     }
 
     /// Opens the cgroup that the container lives in; `None` when it is gone.
@@ -147,6 +198,28 @@ impl Placement {
         let removed = cgroup.map_or(Ok(()), |cgroup| cgroup.wait_empty(timeout).and_then(|()| cgroup.remove(timeout)));
         Manager::connect(scope.user)?.stop(&scope.unit)?;
         removed
+    }
+}
+
+/// Whether a cgroup is refused for what is in it, and not for want of rights.
+fn is_taken(error: &Error) -> bool {
+    *error.kind() == Kind::WrongState
+}
+
+/// A user's container without a cgroup, if it can do without.
+fn without(wanted: &Wanted<'_>, error: Error) -> Result<Option<Made>> {
+    let plan = wanted.resources.map_or(Ok(Vec::new()), limits::plan)?;
+    match plan.iter().find(|setting| setting.missing == limits::Missing::Refuse) {
+        Some(limit) => {
+            let message = format!("cannot set {}: container could not join or create cgroup", limit.property);
+            Err(error.context(message).with_hint(
+                "leave out linux.resources, or have a cgroup delegated: --systemd-cgroup asks the user's systemd",
+            ))
+        }
+        None => {
+            log::debug!("no cgroup is made: {error}");
+            Ok(None)
+        }
     }
 }
 

@@ -46,6 +46,8 @@ pub(crate) struct InitState {
     pub(crate) readonly_later: Vec<OwnedFd>,
     /// Hold in place of executing the program.
     pub(crate) hold: bool,
+    /// It was born in another cgroup and waits to be moved.
+    pub(crate) waits_for_cgroup: bool,
     /// The cgroup namespace to join, with its path.
     pub(crate) cgroup_namespace: Option<(PathBuf, OwnedFd)>,
 }
@@ -53,7 +55,15 @@ pub(crate) struct InitState {
 impl InitState {
     /// What is ready before the clone.
     pub(crate) fn new(plan: InitPlan, child: Child, hold: bool) -> Self {
-        Self { plan, child, root: None, readonly_later: Vec::new(), hold, cgroup_namespace: None }
+        Self {
+            plan,
+            child,
+            root: None,
+            readonly_later: Vec::new(),
+            hold,
+            waits_for_cgroup: false,
+            cgroup_namespace: None,
+        }
     }
 
     /// The container's root, once it is attached.

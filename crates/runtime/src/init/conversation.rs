@@ -168,10 +168,12 @@ fn unexpected(word: &Word) -> Error {
 /// Sets the score by which a process is chosen when memory runs out (proc_pid_oom_score_adj(5)).
 ///
 /// Lowering it needs CAP_SYS_RESOURCE; without it the score stays.
-pub(crate) fn set_oom_score(proc: &Proc, pid: i32, score: i32) -> Result<()> {
+pub(crate) fn set_oom_score(proc: &Proc, pid: i32, score: i32, rootless: bool) -> Result<()> {
     match proc.write(format!("{pid}/oom_score_adj"), score.to_string().as_bytes()) {
         Err(e) if e.errno() == Errno::EACCES => {
-            log::warn!("process.oomScoreAdj is not set to {score}: no CAP_SYS_RESOURCE");
+            // For a user it was raised before the clone, if it could be.
+            let level = if rootless { log::Level::Debug } else { log::Level::Warn };
+            log::log!(level, "process.oomScoreAdj is not set to {score}: no CAP_SYS_RESOURCE");
             Ok(())
         }
         other => other.context(|| "process.oomScoreAdj"),

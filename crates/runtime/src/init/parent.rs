@@ -4,8 +4,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use oci_spec::runtime::{Hooks, LinuxIdMapping, Process, Spec};
-use rtc_sys::CallExt;
 use rtc_sys::clone::{self, Clone3, Cloned, flags};
+use rtc_sys::{CallExt, Errno};
 
 use super::child::{Child, InitState};
 use super::conversation::{self, Side};
@@ -24,7 +24,7 @@ use crate::rootfs::mount::MountPlan;
 use crate::spec::annotations;
 use crate::state::{OciState, Status, check_id};
 use crate::store::{Init, Lock, Record, Store};
-use crate::{console, hooks, namespaces, net_devices, process, seal};
+use crate::{console, hooks, namespaces, net_devices, process, rootless, seal};
 
 /// What becomes of the child when the container stands.
 pub(crate) enum Goal<'a> {
@@ -55,6 +55,7 @@ struct Making {
     pid: i32,
     /// Where a container that is run at once says that it is ready.
     listener: Option<Listener>,
+    rootless: bool,
     done: bool,
 }
 
@@ -63,6 +64,9 @@ pub(crate) fn make(host: &Host, options: &CreateOptions, mut goal: Goal<'_>) -> 
     check_id(&options.id)?;
     conversation::seal_descriptors(options.preserve_fds.saturating_add(listen_fds()))?;
     let mut bundle = Bundle::read(&options.bundle)?;
+    if rootless::lacks_privilege() {
+        rootless::enter(&mut bundle)?;
+    }
     let mut process = process_of(&bundle.spec, &goal)?;
     let receiver = annotations::value(bundle.spec.annotations().as_ref(), annotations::PIDFD_RECEIVER).map(Path::new);
     let side = Side::connect(
@@ -105,30 +109,51 @@ impl Making {
     fn begin(host: &Host, options: &CreateOptions, bundle: &Bundle) -> Result<Self> {
         let linux = bundle.spec.linux().as_ref();
         let cgroups_path = linux.and_then(|linux| linux.cgroups_path().as_deref());
-        let mut placement = Placement::resolve(host.cgroup_manager, cgroups_path, &options.id)?;
         let annotations = bundle.spec.annotations().clone().unwrap_or_default();
-        if let Some(placement) = &mut placement {
-            placement.annotate(&annotations)?;
-        }
+        let resources = linux.and_then(|linux| linux.resources().as_ref());
+        let wanted = Wanted { id: &options.id, resources, annotations: &annotations, rootless: host.rootless };
+        let placement = Placement::of_container(host.cgroup_manager, cgroups_path, &wanted)?;
         let pid_namespace = linux.is_some_and(|linux| namespaces::Namespaces::plan(linux).new & flags::NEWPID != 0);
         host.make_root()?;
         let (store, lock) = Store::create(host.dir(&options.id))?;
         let mut record = Record::new(&options.id, bundle, placement, pid_namespace);
         record.keyring = (!options.no_new_keyring).then(|| options.id.clone());
-        let mut making =
-            Self { store, _lock: lock, record, cgroup: None, init: None, pid: 0, listener: None, done: false };
+        let rootless = host.rootless;
+        let mut making = Self {
+            store,
+            _lock: lock,
+            record,
+            cgroup: None,
+            init: None,
+            pid: 0,
+            listener: None,
+            rootless,
+            done: false,
+        };
         making.store.write_config(&bundle.config)?;
         if making.record.cgroup.is_some() {
             // Named before it is made, or a call that is killed in between would leave it for ever; known to be ours
             // only afterwards, because `delete` kills what is in it.
             making.store.write(&making.record)?;
-            let resources = linux.and_then(|linux| linux.resources().as_ref());
-            let wanted = Wanted { id: &options.id, resources, annotations: &annotations };
-            making.cgroup = making.record.cgroup.as_mut().map(|placement| placement.make(wanted)).transpose()?;
-            making.record.cgroup_made = true;
+            making.make_cgroup(&wanted)?;
         }
         making.store.write(&making.record)?;
         Ok(making)
+    }
+
+    fn make_cgroup(&mut self, wanted: &Wanted<'_>) -> Result<()> {
+        self.cgroup = self.record.cgroup.as_mut().map_or(Ok(None), |placement| placement.make(wanted))?;
+        self.record.cgroup_made = self.cgroup.is_some();
+        if self.cgroup.is_none() {
+            self.record.cgroup = None;
+            if !self.record.own_pid_namespace {
+                log::warn!(
+                    "a rootless container with neither a cgroup nor a pid namespace of its own: its processes can't all \
+                     be found and killed. Such configuration is strongly discouraged"
+                );
+            }
+        }
+        Ok(())
     }
 
     /// Limits and device rules: while the child mounts, on another CPU, and before anything of the container's runs.
@@ -139,7 +164,14 @@ impl Making {
             cgroup.apply(resources)?;
         }
         let rules = resources.and_then(|resources| resources.devices().as_deref()).unwrap_or_default();
-        cgroup.set_devices(rules)
+        match cgroup.set_devices(rules) {
+            // Only root loads programs. A user opens what it may open anyway, and makes no nodes.
+            Err(e) if self.rootless => {
+                log::debug!("{e}");
+                Ok(())
+            }
+            other => other,
+        }
     }
 
     /// Everything the child needs.
@@ -204,10 +236,21 @@ impl Making {
             cgroup: self.cgroup.as_ref().map(|made| made.home().dirfd()),
             set_tid: &[],
         };
-        match clone::clone3(&what).context(|| "make the container's first process")? {
+        let cloned = match clone::clone3(&what) {
+            // From a session outside of what the user may change, the user's systemd can move a process.
+            Err(e) if e.errno() == Errno::EACCES && joins_user.is_none() && self.can_move() => {
+                state.waits_for_cgroup = true;
+                clone::clone3(&Clone3 { cgroup: None, ..what })
+            }
+            other => other,
+        };
+        match cloned.context(|| "make the container's first process")? {
             Cloned::Parent { pid, pidfd } => {
                 self.pid = pid;
                 self.init = Some(pidfd);
+                if let (true, Some(placement)) = (state.waits_for_cgroup, &self.record.cgroup) {
+                    placement.move_process(pid)?;
+                }
                 entered.finish()?;
                 // The intermediate process lives on until init is born.
                 if let Some(made) = &mut self.cgroup {
@@ -220,6 +263,10 @@ impl Making {
                 Some(path) => intermediate(state, &path, kinds),
             },
         }
+    }
+
+    fn can_move(&self) -> bool {
+        self.record.cgroup.as_ref().is_some_and(Placement::can_move)
     }
 
     /// Writes what only the parent can, and follows the child to the end of the conversation.
@@ -244,10 +291,13 @@ impl Making {
         }
         let proc = &state.child.proc;
         if let Some(score) = state.child.plan.process.oom_score_adj() {
-            conversation::set_oom_score(proc, self.pid, score)?;
+            conversation::set_oom_score(proc, self.pid, score, self.rootless)?;
         }
         if state.plan.namespaces.new & flags::NEWUSER != 0 {
             state.plan.id_maps.write(proc, self.pid)?;
+            channel.go()?;
+        }
+        if state.waits_for_cgroup {
             channel.go()?;
         }
         if let (Some(devices), Some(init)) = (state.plan.linux().and_then(|l| l.net_devices().as_ref()), &self.init) {

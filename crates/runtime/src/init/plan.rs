@@ -6,10 +6,11 @@ use std::rc::Rc;
 
 use oci_spec::runtime::{Hook, Linux, LinuxMemoryPolicy, LinuxPersonality, Mount, Process, Spec, User};
 use rtc_sys::clone::flags;
+use rtc_sys::mount::attr;
 
 use crate::bundle::Bundle;
 use crate::capabilities::Sets;
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, Hierarchy};
 use crate::error::{Context, Error, Kind, Result};
 use crate::idmap::IdMaps;
 use crate::lsm;
@@ -113,7 +114,10 @@ impl InitPlan {
     pub(crate) fn new(bundle: &Bundle, options: &CreateOptions, cgroup: Option<&Cgroup>, proc: &Proc) -> Result<Self> {
         let spec = &bundle.spec;
         let linux = spec.linux().as_ref().ok_or_else(|| Error::new(Kind::Invalid, "config.json: linux is missing"))?;
-        let namespaces = Namespaces::plan(linux);
+        let mut namespaces = Namespaces::plan(linux);
+        if bundle.entered_by.is_some() {
+            namespaces.user_is_entered();
+        }
         let list = |maps: &Option<Vec<_>>| maps.clone().unwrap_or_default();
         let id_maps = IdMaps::new(&list(linux.uid_mappings()), &list(linux.gid_mappings()));
         let mounts = mounts(bundle, &namespaces, &id_maps, cgroup, proc)?;
@@ -201,6 +205,11 @@ impl Opener<'_> {
             let source = source.to_str().filter(|source| !source.is_empty()).unwrap_or(typ).to_owned();
             MountKind::Filesystem { kind: typ.to_owned(), source }
         };
+        if kind == MountKind::Cgroup && self.cgroup.is_none() && !self.namespaces.has(flags::NEWCGROUP) {
+            // What it can show is the caller's, and not the container's to change (CVE-2023-25809).
+            options.attrs.set |= attr::RDONLY;
+            options.attrs.clear &= !attr::RDONLY;
+        }
         let ids = self.ids(mount, &options)?;
         let opened = self.open(&kind, &options, ids.is_some())?;
         if let (Some(opened), Some(ids)) = (&opened, &ids) {
@@ -218,7 +227,10 @@ impl Opener<'_> {
             }
             MountKind::Cgroup if !self.namespaces.has(flags::NEWCGROUP) => match self.cgroup {
                 Some(cgroup) => Ok(Some(tree::clone_fd(cgroup.dirfd(), Bind::One)?)),
-                None => Ok(None),
+                None => {
+                    let own = Hierarchy::find()?.open_of(i32::try_from(std::process::id()).unwrap_or(0))?;
+                    Ok(Some(tree::clone_fd(own.dirfd(), Bind::One)?))
+                }
             },
             _ => Ok(None),
         }

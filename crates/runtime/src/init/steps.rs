@@ -118,6 +118,9 @@ pub(crate) fn die_with_parent() -> Result<()> {
 }
 
 fn cgroup_namespace(state: &mut InitState) -> Result<()> {
+    if state.waits_for_cgroup {
+        state.child.channel()?.wait()?;
+    }
     if state.plan.namespaces.new & flags::NEWCGROUP != 0 {
         unshare(flags::NEWCGROUP)?;
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use rtc_sys::Errno;
 use rtc_sys::mount::attr;
 
-use super::options::{Bind, Idmap, MountOptions};
+use super::options::{Attrs, Bind, Idmap, MountOptions};
 use super::path::{self, RootDir};
 use super::{copyup, procfs, tree};
 use crate::error::{Context, Error, Kind, Result};
@@ -150,7 +150,16 @@ impl<'a> Mounter<'a> {
             _ if readonly => data.push("ro".to_owned()),
             _ => {}
         }
-        let mount = tree::new_filesystem(kind, source, data.iter().map(String::as_str), attrs)?;
+        let mount = match tree::new_filesystem(kind, source, data.iter().map(String::as_str), attrs) {
+            // The network namespace, which sysfs shows, belongs to another user namespace: the host's is the same.
+            Err(e) if kind == "sysfs" && is(&e, Errno::EPERM) => return self.host_sysfs(plan, &place),
+            // The user namespace has no group 5, so nobody in it misses it.
+            Err(e) if kind == "devpts" && is(&e, Errno::EINVAL) => {
+                data.retain(|entry| !entry.starts_with("gid="));
+                tree::new_filesystem(kind, source, data.iter().map(String::as_str), attrs)?
+            }
+            other => other?,
+        };
         // A directory made for the mount has nothing to copy, and its mode is not what anyone asked for.
         if options.copy_up && !place.made {
             copyup::copy(place.fd.as_fd(), mount.as_fd()).context(|| "tmpcopyup")?;
@@ -162,6 +171,15 @@ impl<'a> Mounter<'a> {
             self.readonly_later.push(mount);
         }
         Ok(())
+    }
+
+    /// The host's sysfs, with all that is mounted in it; where flags are set on it, they stay.
+    fn host_sysfs(&self, plan: &MountPlan, place: &path::Place) -> Result<()> {
+        let tree = tree::clone_path(Path::new("/sys"), Bind::Recursive)?;
+        let attrs = Attrs { set: plan.options.attrs.set, clear: 0 };
+        tree::set_attrs(tree.as_fd(), true, attrs)?;
+        tree::attach(&tree, &place.fd)?;
+        propagate(&tree, &plan.options)
     }
 
     /// The container's cgroup: a new mount shows just it in a private cgroup namespace; without one, a bind mount of
@@ -200,6 +218,10 @@ impl<'a> Mounter<'a> {
             _ => Err(not_ordinary(kind)),
         }
     }
+}
+
+fn is(error: &Error, errno: Errno) -> bool {
+    error.sys().is_some_and(|e| e.errno() == errno)
 }
 
 fn not_ordinary(kind: &str) -> Error {

@@ -38,7 +38,8 @@ impl Bundle {
             symlink("busybox", dir.join("rootfs/bin").join(applet)).unwrap();
         }
         let options = CreateOptions { id: name.to_owned(), bundle: dir.clone(), ..CreateOptions::default() };
-        let host = Host { root: Path::new(DIR).join("state"), cgroup_manager: CgroupManager::Cgroupfs };
+        let host =
+            Host { root: Path::new(DIR).join("state"), cgroup_manager: CgroupManager::Cgroupfs, rootless: false };
         Self { dir, config: config(name, script), host, options }
     }
 

@@ -11,4 +11,4 @@ mod setting;
 mod write;
 
 pub(super) use plan::plan;
-pub(super) use setting::{Setting, Value};
+pub(super) use setting::{Missing, Setting, Value};

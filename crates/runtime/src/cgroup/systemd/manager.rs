@@ -89,6 +89,16 @@ impl Manager {
         self.reset(unit)
     }
 
+    /// Moves a process into a unit's cgroup, or one below it, which begins with a slash.
+    ///
+    /// # Errors
+    /// systemd's own: it moves a user's processes only if they are the caller's.
+    pub(in crate::cgroup) fn attach(&mut self, unit: &str, below: &str, pid: u32) -> Result<()> {
+        let pids = Value::Array("u".to_owned(), vec![Value::Uint32(pid)]);
+        let body = vec![Value::text(unit), Value::text(below), pids];
+        self.call("AttachProcessesToUnit", body)?.map(drop).map_err(|fault| refused(&fault)).context(|| unit.to_owned())
+    }
+
     /// Forgets that a unit has failed; one that hasn't, or isn't there, is no error.
     fn reset(&mut self, unit: &str) -> Result<()> {
         if let Err(fault) = self.call("ResetFailedUnit", vec![Value::text(unit)])? {
