@@ -158,13 +158,7 @@ fn exec(container: &Container, options: &ExecOptions) -> Result<Executed> {
     let linux = spec.linux().as_ref();
     let mut plan = ProcessPlan::new(process, linux, options.preserve_fds)?;
     plan.keep_groups = annotations::keeps_groups(&spec);
-    if let Some(affinity) = plan.process.exec_cpu_affinity() {
-        // The child inherits ours until it has what is final.
-        if let Some(initial) = affinity.initial() {
-            init::set_affinity(Some(initial))?;
-        }
-        plan.affinity = affinity.cpu_affinity_final().clone().or_else(|| affinity.initial().clone());
-    }
+    begin_affinity(&mut plan)?;
     for unknown in plan.capabilities.add(&capabilities) {
         log::warn!("ignoring unknown capability {unknown:?}");
     }
@@ -196,6 +190,18 @@ fn exec(container: &Container, options: &ExecOptions) -> Result<Executed> {
     ours.go()?;
     talk.until_closed(&joiner.child.state)?;
     Ok(Executed { pid, pidfd: guard.keep()?, console })
+}
+
+/// Takes up `execCPUAffinity`: the first CPUs at once, the last ones noted for the program.
+fn begin_affinity(plan: &mut ProcessPlan) -> Result<()> {
+    if let Some(affinity) = plan.process.exec_cpu_affinity() {
+        // The child inherits ours until it has what is final.
+        if let Some(initial) = affinity.initial() {
+            init::set_affinity(Some(initial))?;
+        }
+        plan.affinity = affinity.cpu_affinity_final().clone().or_else(|| affinity.initial().clone());
+    }
+    Ok(())
 }
 
 /// A user enters the container's user namespace first: what the child needn't join then.
