@@ -100,7 +100,7 @@ case_run_gives_output_and_exit_status() {
     run --rm plain sh -c 'echo out; echo err >&2; exit 7' > /tmp/out 2> /tmp/err || status=$?
     same 7 "$status"
     same out "$(cat /tmp/out)"
-    same err "$(cat /tmp/err)"
+    same err "$(tail -n 1 /tmp/err)"
     nothing_left plain
 }
 
@@ -216,13 +216,35 @@ case_memory_that_runs_out_is_told() {
     contains "$(cat /tmp/events)" /tasks/oom
 }
 
+# forgotten NAME: containerd knows no process of it.
+forgotten() {
+    [ -z "$(status "$1")" ]
+}
+
 case_a_dead_shim_leaves_nothing() {
     start_counter orphan
     kill -9 $(shims)
-    until_true stopped orphan
-    ctr task delete orphan || [ $? = 137 ]
+    until_true forgotten orphan
     ctr container delete orphan
     nothing_left orphan
+}
+
+case_output_goes_to_files_and_programs() {
+    run -d --log-uri file:///tmp/file.log filed sh -c 'echo to the file; echo and this >&2'
+    until_true stopped filed
+    same "to the file" "$(head -n 1 /tmp/file.log)"
+    contains "$(cat /tmp/file.log)" "and this"
+    ctr task delete filed
+    ctr container delete filed
+    printf '#!/bin/sh\nexec 5>&-\necho "$CONTAINER_NAMESPACE/$CONTAINER_ID $1" > /tmp/program.log\ncat <&3 >> /tmp/program.log\necho end >> /tmp/program.log\n' > /tmp/logger
+    chmod +x /tmp/logger
+    run -d --log-uri 'binary:///tmp/logger?word=x' logged sh -c 'echo to the program'
+    until_true grep -q end /tmp/program.log
+    same "default/logged word" "$(head -n 1 /tmp/program.log)"
+    contains "$(cat /tmp/program.log)" "to the program"
+    ctr task delete logged
+    ctr container delete logged
+    rm /tmp/logger /tmp/*.log
 }
 
 case_containerd_may_be_restarted() {

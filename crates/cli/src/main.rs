@@ -10,6 +10,8 @@ mod checkpointing;
 mod cli;
 mod clock;
 mod commands;
+#[cfg(test)]
+mod contrib;
 mod criu_files;
 mod criu_front;
 mod foreground;

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod deb;
 mod demo;
 mod packages;
 mod shell;
@@ -24,6 +25,8 @@ usage: cargo xtask COMMAND
   test vm       the VM alone
   ci STEP...    only the named steps of the test; without a name, lists them
   tidy          the structure of the source alone
+  contrib       write completions and manual pages anew (the unit tests check that they are current)
+  deb           the Debian package, in target/debian
 ";
 
 fn main() -> ExitCode {
@@ -57,6 +60,12 @@ fn run(args: &[&str]) -> Result<bool> {
         }
         ["ci", names @ ..] => suite::run_named(names),
         ["tidy"] => tidy::run(),
+        ["contrib"] => {
+            let mut test = shell::cargo();
+            test.args(["test", "--quiet", "--package", "rtc", "contrib::"]).env("BLESS", "1");
+            shell::run(&mut test).map(|()| true)
+        }
+        ["deb"] => deb::run(),
         [] | ["help" | "--help" | "-h"] => {
             print!("{USAGE}");
             Ok(true)
