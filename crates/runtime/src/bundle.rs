@@ -40,8 +40,7 @@ impl Bundle {
         let dir = fs::canonicalize(dir).call("realpath", dir.display()).context(|| "bundle")?;
         let path = dir.join("config.json");
         let config = read_config(&path)?;
-        let spec = spec::parse(&config)?;
-        spec::validate::validate(&spec)?;
+        let spec = spec::read(&config)?;
         let root = spec.root().as_ref().ok_or_else(|| Error::new(Kind::Invalid, "config.json: root is missing"))?;
         let rootfs = dir.join(root.path());
         let rootfs = fs::canonicalize(&rootfs).call("realpath", rootfs.display()).context(|| "root file system")?;

@@ -7,6 +7,7 @@
 
 mod deb;
 mod demo;
+mod fuzz;
 mod packages;
 mod shell;
 mod suite;
@@ -27,6 +28,7 @@ usage: cargo xtask COMMAND
   tidy          the structure of the source alone
   contrib       write completions and manual pages anew (the unit tests check that they are current)
   deb           the Debian package, in target/debian
+  fuzz [TARGET] [SECONDS]   hostile input for the parsers, each for a minute or as long as said
 ";
 
 fn main() -> ExitCode {
@@ -66,6 +68,7 @@ fn run(args: &[&str]) -> Result<bool> {
             shell::run(&mut test).map(|()| true)
         }
         ["deb"] => deb::run(),
+        ["fuzz", rest @ ..] if rest.len() <= 2 => fuzz::run(rest),
         [] | ["help" | "--help" | "-h"] => {
             print!("{USAGE}");
             Ok(true)

@@ -34,6 +34,26 @@ pub fn parse_process(bytes: &[u8]) -> Result<Process> {
     parse_with(bytes, tolerant::prune_process, |_| None).map_err(|e| e.context("process.json"))
 }
 
+/// Parses and checks config.json.
+///
+/// # Errors
+/// [`Kind::Invalid`], one line.
+pub fn read(bytes: &[u8]) -> Result<Spec> {
+    let spec = parse(bytes)?;
+    validate::validate(&spec)?;
+    Ok(spec)
+}
+
+/// Parses and checks process.json.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_process(bytes: &[u8]) -> Result<Process> {
+    let process = parse_process(bytes)?;
+    validate::validate_process(&process)?;
+    Ok(process)
+}
+
 /// `complaint` has better words than the parser for some of what is wrong.
 fn parse_with<T: DeserializeOwned>(
     bytes: &[u8],
@@ -98,5 +118,41 @@ mod tests {
             "rlimits":[{"type":"RLIMIT_BOGUS","hard":1,"soft":1}]}}"#,
         );
         assert!(error.unwrap_err().to_string().contains("unknown variant `RLIMIT_BOGUS`"));
+    }
+
+    /// A short and repeatable piece of what fuzz/ does for longer: bytes changed, cut out, doubled.
+    #[test]
+    fn damaged_files_are_read_or_refused_in_one_line() {
+        let whole = include_bytes!("../../../../fuzz/seeds/config/full.json");
+        let of_process = include_bytes!("../../../../fuzz/seeds/process/full.json");
+        read(whole).unwrap();
+        read_process(of_process).unwrap();
+        let mut dice = 0x2545_f491_4f6c_dd1d_u64;
+        let mut roll = |sides: usize| {
+            dice ^= dice << 13;
+            dice ^= dice >> 7;
+            dice ^= dice << 17;
+            (dice % sides as u64) as usize
+        };
+        let mut read_all_the_same = 0;
+        for _ in 0..1500 {
+            let mut bytes = if roll(2) == 0 { whole.to_vec() } else { of_process.to_vec() };
+            for _ in 0..=roll(3) {
+                let at = roll(bytes.len() - 8);
+                match roll(4) {
+                    0 => bytes[at] = roll(256) as u8,
+                    1 => drop(bytes.drain(at..at + roll(8))),
+                    2 => bytes[at] = b"0123456789-\"{}[],:"[roll(18)],
+                    _ => bytes.extend_from_within(at..),
+                }
+            }
+            for result in [read(&bytes).map(drop), read_process(&bytes).map(drop)] {
+                match result {
+                    Ok(()) => read_all_the_same += 1,
+                    Err(e) => assert!(!e.to_string().contains('\n'), "{e}"),
+                }
+            }
+        }
+        assert!(read_all_the_same > 50, "{read_all_the_same}");
     }
 }

@@ -1,11 +1,15 @@
 //! Takes values out of a configuration that the specification says to ignore when they are unknown.
-//! A user that is left out is filled in.
+//! A user that is left out is filled in, and names that the types spell otherwise are respelled.
 
 use oci_spec::runtime::{Arch, Capability};
 use serde_json::{Value, json};
 
 /// The lists of capabilities in `process.capabilities`.
 const CAPABILITY_SETS: &[&str] = &["bounding", "effective", "inheritable", "permitted", "ambient"];
+
+/// Flags of `process.scheduler` as the specification names them, and as the types do.
+const SCHEDULER_FLAGS: &[(&str, &str)] =
+    &[("SCHED_FLAG_RESET_ON_FORK", "SCHED_RESET_ON_FORK"), ("SCHED_FLAG_DL_OVERRUN", "SCHED_FLAG_D_L_OVERRUN")];
 
 /// Prunes config.json; what is taken out is named in `ignored`.
 pub(super) fn prune_spec(spec: &mut Value, ignored: &mut Vec<String>) {
@@ -21,6 +25,11 @@ pub(super) fn prune_spec(spec: &mut Value, ignored: &mut Vec<String>) {
 pub(super) fn prune_process(process: &mut Value, ignored: &mut Vec<String>) {
     if let Some(process) = process.as_object_mut() {
         process.entry("user").or_insert_with(|| json!({ "uid": 0, "gid": 0 }));
+    }
+    for flag in process.pointer_mut("/scheduler/flags").and_then(Value::as_array_mut).into_iter().flatten() {
+        if let Some((_, known)) = SCHEDULER_FLAGS.iter().find(|(name, _)| flag == name) {
+            *flag = json!(known);
+        }
     }
     for set in CAPABILITY_SETS {
         if let Some(list) = process.pointer_mut(&format!("/capabilities/{set}")) {
