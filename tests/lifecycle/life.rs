@@ -153,6 +153,42 @@ fn kill_without_a_signal() {
     bundle.stopped();
 }
 
+/// crun's way to name several.
+#[test]
+fn by_regular_expression() {
+    differs(&[(Kind::Runc, "has no such flag")], || {
+        let bundle = Bundle::new(&["sleep", "1000"]).running();
+        let ids = ["re-1", "re-2"].map(|name| format!("{}-{name}", bundle.id));
+        for id in &ids {
+            // Each with a cgroup of its own.
+            let config = bundle.dir().join("config.json");
+            let mut value: serde_json::Value = serde_json::from_str(&fs::read_to_string(&config).unwrap()).unwrap();
+            value["linux"]["cgroupsPath"] = format!("/{id}").into();
+            fs::write(&config, value.to_string()).unwrap();
+            let (out, err) = (fs::File::create(bundle.file("o")).unwrap(), fs::File::create(bundle.file("e")).unwrap());
+            let mut run = bundle.runtime();
+            run.args(["run", "-d", "-b"]).arg(bundle.dir()).arg(id).stdout(out).stderr(err);
+            assert!(run.status().unwrap().success());
+        }
+        let both = format!("^{}-re-[0-9]$", bundle.id);
+        Outcome::of(bundle.runtime().args(["kill", "--regex", &both, "KILL"])).ok();
+        Outcome::of(bundle.runtime().args(["delete", "--force", "--regex", &both])).ok();
+        assert_eq!(Outcome::of(bundle.runtime().args(["list", "-q"])).ok(), format!("{}\n", bundle.id));
+        Outcome::of(bundle.runtime().args(["kill", "--regex", "(", "KILL"])).fails(1, "regcomp");
+        assert_eq!(bundle.status(), "running");
+    });
+}
+
+#[test]
+fn another_name_for_the_configuration() {
+    differs(&[(Kind::Runc, "has no such flag")], || {
+        let bundle = Bundle::new(&["echo", "hi"]);
+        fs::rename(bundle.dir().join("config.json"), bundle.dir().join("other.json")).unwrap();
+        assert_eq!(bundle.call("run", &["--config", "other.json"]).ok(), "hi\n");
+        bundle.call("run", &["-f", "none.json"]).fails(1, "none.json");
+    });
+}
+
 #[test]
 fn kill_all() {
     differs(&[(Kind::Crun, "this old one can't without a cgroup of its own on this host")], || {

@@ -10,6 +10,7 @@ mod bad_images;
 mod checkpoint;
 mod failures;
 mod harness;
+mod hot_mounts;
 mod killed;
 mod life;
 mod net_devices;

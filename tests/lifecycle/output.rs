@@ -171,6 +171,21 @@ fn debug_messages() {
 }
 
 /// Links of a drop-in replacement.
+/// crun's flags for the log.
+#[test]
+fn levels_and_places_of_the_log() {
+    differs(&[(Kind::Runc, "has no such flags"), (Kind::Crun, "says less")], || {
+        let bundle = Bundle::new(&["true"]);
+        let lines =
+            |args: &[&str]| Outcome::of(bundle.runtime().args(args).args(["state", "none"])).stderr.lines().count();
+        assert_eq!((lines(&["--log-level=error"]), lines(&["--log-level", "debug"])), (1, 2));
+        let named = format!("file:{}", bundle.file("log").display());
+        Outcome::of(bundle.runtime().args(["--log", &named, "state", "none"])).fails(1, "does not exist");
+        assert!(fs::read_to_string(bundle.file("log")).unwrap().contains("level=error"));
+        Outcome::of(bundle.runtime().args(["--log-level", "loud", "list"])).fails(1, "use one of error, warning");
+    });
+}
+
 #[test]
 fn rtc_called_runc() {
     if Kind::under_test() != Kind::Rtc {

@@ -6,8 +6,8 @@
 use clap::{Arg, ArgAction, Args, Parser, Subcommand};
 
 use crate::commands::{
-    check, checkpoint, create, delete, events, exec, features, install_shim, kill, list, pause, ps, restore, resume,
-    run, spec, start, state, update,
+    check, checkpoint, create, delete, events, exec, features, install_shim, kill, list, mounts, pause, ps, restore,
+    resume, run, spec, start, state, update,
 };
 use crate::global::Global;
 use crate::session::Session;
@@ -90,6 +90,7 @@ commands! {
     "install-shim" => install_shim::InstallShim,
     "kill" => kill::Kill(id),
     "list" => list::List,
+    "mounts" => mounts::Mounts(id),
     "pause" => pause::Pause(id),
     "ps" => ps::Ps(id),
     "restore" => restore::Restore(id),

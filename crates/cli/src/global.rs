@@ -10,8 +10,11 @@ pub(crate) struct Global {
     /// Write debug messages to the log
     #[arg(long)]
     pub(crate) debug: bool,
-    /// Append log messages to this file instead of writing them to stderr
-    #[arg(long, value_name = "FILE")]
+    /// The least important messages that are logged [default: info]
+    #[arg(long, value_name = "LEVEL", value_enum)]
+    pub(crate) log_level: Option<LogLevel>,
+    /// Append log messages to a file, or send them to journald:ID or syslog:ID, instead of writing them to stderr
+    #[arg(long, value_name = "[file:]FILE")]
     pub(crate) log: Option<PathBuf>,
     /// Format of the log
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
@@ -37,6 +40,17 @@ pub(crate) struct Global {
     pub(crate) version: bool,
 }
 
+impl Global {
+    /// The least important level that is logged.
+    pub(crate) fn level(&self) -> log::LevelFilter {
+        match self.log_level {
+            _ if self.debug => log::LevelFilter::Debug,
+            Some(level) => level.into(),
+            None => log::LevelFilter::Info,
+        }
+    }
+}
+
 /// How a log line is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogFormat {
@@ -45,6 +59,31 @@ pub(crate) enum LogFormat {
     Text,
     /// `{"level":"error","msg":"…","time":"…"}`
     Json,
+}
+
+/// The values of `--log-level`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogLevel {
+    /// What ends a command.
+    Error,
+    /// What went wrong without ending it.
+    #[value(alias = "warn")]
+    Warning,
+    /// What happened.
+    Info,
+    /// Everything; as `--debug`.
+    Debug,
+}
+
+impl From<LogLevel> for log::LevelFilter {
+    fn from(level: LogLevel) -> Self {
+        match level {
+            LogLevel::Error => Self::Error,
+            LogLevel::Warning => Self::Warn,
+            LogLevel::Info => Self::Info,
+            LogLevel::Debug => Self::Debug,
+        }
+    }
 }
 
 /// The values of `--cgroup-manager`.

@@ -4,22 +4,23 @@
 //! object. So in JSON, without `--debug`, warnings wait until the command's end: after a success they are written, and
 //! after a failure they stand inside the one error object.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::{Mutex, OnceLock};
 use std::time::SystemTime;
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
-use rtc_sys::{CallExt, Result};
+use rtc_sys::Result;
 
 use crate::clock;
 use crate::global::LogFormat;
+use crate::log_sink::Sink;
 
 static LOGGER: OnceLock<Logger> = OnceLock::new();
 
 struct Logger {
-    file: Option<File>,
+    sink: Sink,
     format: LogFormat,
     /// The least important level that is written.
     level: LevelFilter,
@@ -29,19 +30,15 @@ struct Logger {
     copy: Mutex<Option<File>>,
 }
 
-/// Starts the log. Without a file it goes to stderr.
+/// Starts the log, to where `log` says ([`Sink::open`]).
 ///
 /// # Errors
 /// The file can't be opened or made.
-pub(crate) fn start(file: Option<&Path>, format: LogFormat, debug: bool) -> Result<()> {
-    let file = match file {
-        Some(path) => Some(OpenOptions::new().append(true).create(true).open(path).call("open", path.display())?),
-        None => None,
-    };
-    let waits = format == LogFormat::Json && !debug;
-    let level = if debug { LevelFilter::Debug } else { LevelFilter::Info };
+pub(crate) fn start(log: Option<&Path>, format: LogFormat, level: LevelFilter) -> Result<()> {
+    let sink = Sink::open(log)?;
+    let waits = format == LogFormat::Json && level < LevelFilter::Debug;
     let waiting = Mutex::new(waits.then(Vec::new));
-    let logger = LOGGER.get_or_init(|| Logger { file, format, level, waiting, copy: Mutex::new(None) });
+    let logger = LOGGER.get_or_init(|| Logger { sink, format, level, waiting, copy: Mutex::new(None) });
     // Only a second call could find a logger set, and it would be this one.
     let _ = log::set_logger(logger);
     log::set_max_level(level);
@@ -76,7 +73,7 @@ pub(crate) fn fail(message: &str) {
     let warnings: Vec<String> = waiting.into_iter().map(|(_, message)| message).collect();
     logger.write_copy(Level::Error, message);
     logger.write(Level::Error, message, &warnings);
-    if logger.file.is_some() {
+    if logger.sink.is_elsewhere() {
         to_stderr(&format!("{message}\n"));
     }
 }
@@ -84,11 +81,7 @@ pub(crate) fn fail(message: &str) {
 impl Logger {
     fn write(&self, level: Level, message: &str, warnings: &[String]) {
         let line = line(self.format, level, message, warnings, SystemTime::now());
-        match &self.file {
-            // One write per line, so that lines of several processes don't mix; a full disk must not stop the command.
-            Some(file) => drop((&*file).write_all(line.as_bytes())),
-            None => to_stderr(&line),
-        }
+        self.sink.write(level, message, &line);
     }
 
     /// Engines look for `Error` in the copy, as criu writes it.

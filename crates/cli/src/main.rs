@@ -16,6 +16,7 @@ mod criu_files;
 mod criu_front;
 mod foreground;
 mod global;
+mod log_sink;
 mod logger;
 mod process_table;
 mod session;
@@ -82,7 +83,7 @@ fn run(program: &'static str, cli: Cli) -> ExitCode {
     let Some(command) = cli.command else {
         return print(&cli::complete(program).render_help().to_string());
     };
-    if let Err(error) = logger::start(cli.global.log.as_deref(), cli.global.log_format, cli.global.debug) {
+    if let Err(error) = logger::start(cli.global.log.as_deref(), cli.global.log_format, cli.global.level()) {
         logger::fail(&error.to_string());
         return ExitCode::from(FAILURE);
     }

@@ -42,4 +42,16 @@ impl Session {
     pub(crate) fn container(&self, id: &str) -> rtc_runtime::Result<Container> {
         self.host.load(id)
     }
+
+    /// The containers whose names a regular expression matches, sorted by name.
+    ///
+    /// # Errors
+    /// It is no such expression, or a state can't be read.
+    pub(crate) fn matching(&self, expression: &str) -> anyhow::Result<Vec<Container>> {
+        let expression = rtc_sys::regex::Regex::new(expression)?;
+        if !self.host.root.exists() {
+            return Ok(Vec::new());
+        }
+        Ok(self.host.list()?.into_iter().filter(|container| expression.matches(container.id())).collect())
+    }
 }

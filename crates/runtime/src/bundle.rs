@@ -32,13 +32,14 @@ pub(crate) struct Bundle {
 
 impl Bundle {
     /// Reads and checks the bundle in `dir`, relative to the working directory; an empty path is that itself.
+    /// `config` is another file than config.json, relative to `dir`.
     ///
     /// # Errors
     /// One line that names the file and what is wrong.
-    pub(crate) fn read(dir: &Path) -> Result<Self> {
+    pub(crate) fn read(dir: &Path, config: Option<&Path>) -> Result<Self> {
         let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
         let dir = fs::canonicalize(dir).call("realpath", dir.display()).context(|| "bundle")?;
-        let path = dir.join("config.json");
+        let path = dir.join(config.unwrap_or(Path::new("config.json")));
         let config = read_config(&path)?;
         let spec = spec::read(&config)?;
         let root = spec.root().as_ref().ok_or_else(|| Error::new(Kind::Invalid, "config.json: root is missing"))?;

@@ -288,7 +288,7 @@ impl Overrides {
 }
 
 /// The namespaces that the container has of its own or by path: all others are the host's.
-fn kinds_to_join(linux: &Linux) -> u64 {
+pub(crate) fn kinds_to_join(linux: &Linux) -> u64 {
     let namespaces = Namespaces::plan(linux);
     let joined = namespaces.join.iter().fold(namespaces.new, |all, (kind, _)| all | kind);
     if namespaces.has_user() { joined | flags::NEWUSER } else { joined }

@@ -23,6 +23,7 @@ pub mod exec;
 pub mod features;
 mod hooks;
 pub mod host;
+mod hot_mounts;
 mod idmap;
 pub mod init;
 mod lsm;

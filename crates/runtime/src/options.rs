@@ -9,6 +9,8 @@ pub struct CreateOptions {
     pub id: String,
     /// The directory with config.json; relative to the caller's working directory.
     pub bundle: PathBuf,
+    /// Another file than `config.json`; relative to the bundle.
+    pub config: Option<PathBuf>,
     /// A file that gets init's pid as decimal digits, no newline.
     pub pid_file: Option<PathBuf>,
     /// A listening unix socket that gets the terminal's master descriptor.

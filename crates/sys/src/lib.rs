@@ -30,6 +30,7 @@ pub mod pidfd;
 pub mod process;
 pub mod procmem;
 pub mod ptrace;
+pub mod regex;
 pub mod regs;
 pub mod sched;
 pub mod seccomp;

@@ -29,6 +29,9 @@ pub(crate) struct Common {
     /// Directory with config.json [default: the current directory]
     #[arg(long, short, value_name = "DIR")]
     pub(crate) bundle: Option<PathBuf>,
+    /// Another file than config.json in the bundle, relative to it
+    #[arg(long, short = 'f', value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     /// Socket that gets the master end of the container's terminal
     #[arg(long, value_name = "SOCKET")]
     pub(crate) console_socket: Option<PathBuf>,
@@ -55,6 +58,7 @@ impl Common {
         CreateOptions {
             id: id.to_owned(),
             bundle: self.bundle.clone().unwrap_or_else(|| PathBuf::from(".")),
+            config: self.config.clone(),
             pid_file: self.pid_file.clone(),
             console_socket: self.console_socket.clone(),
             pidfd_socket: self.pidfd_socket.clone(),

@@ -1,7 +1,7 @@
 //! `rtc delete`: all that is left of a stopped container goes.
 
 use crate::session::Session;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
 use rtc_runtime::Kind;
 
@@ -12,6 +12,9 @@ pub(crate) struct Delete {
     /// Kill the container first if it still runs; no error if it doesn't exist
     #[arg(long, short)]
     pub(crate) force: bool,
+    /// The name is a regular expression: delete every container that it matches
+    #[arg(long, short)]
+    pub(crate) regex: bool,
     /// The container
     #[arg(value_name = "container-id")]
     pub(crate) id: String,
@@ -21,6 +24,13 @@ impl Delete {
     /// # Errors
     /// No such container, or it runs; neither with `--force`.
     pub(crate) fn run(self, session: &Session) -> Result<u8> {
+        if self.regex {
+            for container in session.matching(&self.id)? {
+                let id = container.id().to_owned();
+                container.delete(self.force).with_context(|| id)?;
+            }
+            return Ok(0);
+        }
         match session.container(&self.id) {
             Err(error) if self.force && *error.kind() == Kind::NotFound => Ok(0),
             Err(error) => Err(error.into()),

@@ -1,7 +1,7 @@
 //! `rtc kill`: a signal for the container's process.
 
 use crate::session::Session;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
 
 const DESCRIPTION: &str = "   \
@@ -16,6 +16,9 @@ pub(crate) struct Kill {
     /// Send the signal to all processes of the container; no error if it has stopped
     #[arg(long, short)]
     pub(crate) all: bool,
+    /// The name is a regular expression: send it to every container that it matches
+    #[arg(long, short)]
+    pub(crate) regex: bool,
     /// The container
     #[arg(value_name = "container-id")]
     pub(crate) id: String,
@@ -29,6 +32,12 @@ impl Kill {
     /// No such container or signal, or the container has stopped and `--all` isn't given.
     pub(crate) fn run(self, session: &Session) -> Result<u8> {
         let signal = rtc_runtime::parse_signal(&self.signal)?;
+        if self.regex {
+            for container in session.matching(&self.id)? {
+                container.kill(signal, self.all).with_context(|| container.id().to_owned())?;
+            }
+            return Ok(0);
+        }
         session.container(&self.id)?.kill(signal, self.all)?;
         Ok(0)
     }

@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 
 use crate::session::Session;
 use anyhow::{Context, Result, bail};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -21,6 +21,9 @@ pub(crate) struct Spec {
     /// Directory to write config.json to [default: the current directory]
     #[arg(long, short, value_name = "DIR")]
     pub(crate) bundle: Option<PathBuf>,
+    /// Another name than config.json
+    #[arg(long, short = 'f', value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     /// Write a configuration that a user without privilege can run
     #[arg(long)]
     pub(crate) rootless: bool,
@@ -40,7 +43,7 @@ impl Spec {
         } else {
             DEFAULT.to_owned()
         };
-        let path = self.bundle.unwrap_or_default().join("config.json");
+        let path = self.bundle.unwrap_or_default().join(self.config.as_deref().unwrap_or(Path::new("config.json")));
         let file = OpenOptions::new().write(true).create_new(true).mode(0o666).open(&path);
         let mut file = match file {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {

@@ -63,7 +63,7 @@ struct Making {
 pub(crate) fn make(host: &Host, options: &CreateOptions, mut goal: Goal<'_>) -> Result<Container> {
     check_id(&options.id)?;
     conversation::seal_descriptors(options.preserve_fds.saturating_add(listen_fds()))?;
-    let mut bundle = Bundle::read(&options.bundle)?;
+    let mut bundle = Bundle::read(&options.bundle, options.config.as_deref())?;
     if rootless::lacks_privilege() {
         rootless::enter(&mut bundle)?;
     }

@@ -1,0 +1,119 @@
+//! Mounts added to a running container, and taken from it: crun's `mounts add` and `mounts remove`.
+//!
+//! Sources are opened on the host, as detached mounts; then this process goes into the container's namespaces and
+//! attaches them, by the same means and with the same checks as when a container is made. It executes nothing there.
+//! They are the container's until it ends: they aren't written down, and a checkpoint doesn't know them.
+
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::{Linux, Mount};
+use rtc_sys::CallExt;
+use rtc_sys::clone::{flags, setns};
+use rustix::mount::UnmountFlags;
+
+use crate::container::Container;
+use crate::error::{Context, Error, Kind, Result};
+use crate::exec::kinds_to_join;
+use crate::idmap::IdMaps;
+use crate::init::{self, Opener};
+use crate::namespaces::Namespaces;
+use crate::proc::Proc;
+use crate::rootfs::mount::Mounter;
+use crate::rootfs::path::RootDir;
+use crate::rootfs::tree;
+use crate::state::Status;
+
+impl Container {
+    /// Adds mounts, given as the JSON of `mounts` in config.json; relative sources count from the working directory.
+    ///
+    /// This process must have one thread, and is in the container's namespaces afterwards: it should end.
+    ///
+    /// # Errors
+    /// The first mount that can't be made; those before it are taken back.
+    pub fn add_mounts(&self, json: &[u8]) -> Result<()> {
+        let mounts = parse(json)?;
+        let (spec, proc, cgroup) = (self.spec()?, Proc::open()?, self.cgroup()?);
+        let linux = spec.linux().clone().unwrap_or_default();
+        let namespaces = Namespaces::plan(&linux);
+        let list = |maps: &Option<Vec<_>>| maps.clone().unwrap_or_default();
+        let id_maps = IdMaps::new(&list(linux.uid_mappings()), &list(linux.gid_mappings()));
+        let opener = Opener {
+            namespaces: &namespaces,
+            id_maps: &id_maps,
+            cgroup: cgroup.as_ref(),
+            proc: &proc,
+            from_outside: true,
+        };
+        let here = std::env::current_dir().call("getcwd", "")?;
+        let mut plans = opener.all(&mounts, &here, &self.record.rootfs)?;
+        let root = self.enter(&linux)?;
+        let mut mounter = Mounter::new(&root, namespaces.has(flags::NEWCGROUP), None);
+        for (index, plan) in plans.iter_mut().enumerate() {
+            if let Err(error) = mounter.mount(plan) {
+                for mount in mounts[..index].iter().rev() {
+                    unmount(&root, mount.destination()).unwrap_or_else(|e| log::warn!("{e}"));
+                }
+                return Err(error);
+            }
+        }
+        for mount in mounter.into_readonly_later() {
+            tree::set_readonly(mount.as_fd())?;
+        }
+        Ok(())
+    }
+
+    /// Takes mounts away, given in the same form; only their destinations count. The last of the list goes first.
+    ///
+    /// This process must have one thread, and is in the container's namespaces afterwards: it should end.
+    ///
+    /// # Errors
+    /// A destination is no mount.
+    pub fn remove_mounts(&self, json: &[u8]) -> Result<()> {
+        let mounts = parse(json)?;
+        let linux = self.spec()?.linux().clone().unwrap_or_default();
+        let root = self.enter(&linux)?;
+        for mount in mounts.iter().rev() {
+            unmount(&root, mount.destination())?;
+        }
+        Ok(())
+    }
+
+    /// Goes into the container's namespaces, but that of pids. Gives the container's root.
+    fn enter(&self, linux: &Linux) -> Result<RootDir> {
+        let stopped = || Error::new(Kind::WrongState, "container not running");
+        if matches!(self.status()?, Status::Stopped | Status::Creating) {
+            return Err(stopped());
+        }
+        let init = self.open_init()?.ok_or_else(stopped)?;
+        // Who is in the container may not look into this process.
+        rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+            .call("prctl", "SET_DUMPABLE, 0")?;
+        let kinds = kinds_to_join(linux);
+        setns(init.as_fd(), kinds & !flags::NEWPID).context(|| "join the container's namespaces")?;
+        if kinds & flags::NEWUSER != 0 {
+            init::become_root(false)?;
+        }
+        rustix::process::umask(rustix::fs::Mode::empty());
+        init::current_root()
+    }
+}
+
+fn parse(json: &[u8]) -> Result<Vec<Mount>> {
+    serde_json::from_slice(json)
+        .map_err(|e| Error::new(Kind::Invalid, format!("not a list of mounts as in config.json: {e}")))
+}
+
+/// Takes the uppermost mount at `destination` away.
+fn unmount(root: &RootDir, destination: &Path) -> Result<()> {
+    let path: PathBuf = Path::new("/").join(destination);
+    let what = || format!("unmount {}", destination.display());
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(Error::new(Kind::Invalid, "the container's root can't be unmounted").context(what()));
+    };
+    // By name in a directory that is held open: no symlink can lead elsewhere.
+    let parent = root.resolve(parent).context(what)?;
+    rustix::process::fchdir(&parent).call("fchdir", "the mount's directory").context(what)?;
+    let flags = UnmountFlags::DETACH | UnmountFlags::NOFOLLOW;
+    rustix::mount::unmount(name, flags).call("umount2", path.display()).context(what)
+}

@@ -1,0 +1,162 @@
+//! The mounts of a configuration as plans, with those sources opened that whoever mounts couldn't open.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Component, Path, PathBuf};
+
+use oci_spec::runtime::Mount;
+use rtc_sys::clone::flags;
+use rtc_sys::mount::attr;
+
+use crate::cgroup::{Cgroup, Hierarchy};
+use crate::error::{Context, Error, Kind, Result};
+use crate::idmap::IdMaps;
+use crate::namespaces::Namespaces;
+use crate::proc::Proc;
+use crate::rootfs::mount::{BindSource, MountKind, MountPlan};
+use crate::rootfs::options::{Bind, Idmap, MountOptions};
+use crate::rootfs::tree;
+
+/// Plans mounts, and opens those sources that the child couldn't.
+pub(crate) struct Opener<'a> {
+    pub(crate) namespaces: &'a Namespaces,
+    pub(crate) id_maps: &'a IdMaps,
+    pub(crate) cgroup: Option<&'a Cgroup>,
+    pub(crate) proc: &'a Proc,
+    /// Who mounts sees nothing of the host: every source of its is opened here.
+    pub(crate) from_outside: bool,
+}
+
+impl Opener<'_> {
+    /// Plans a list of mounts. Relative sources count from `bundle`.
+    pub(crate) fn all(&self, mounts: &[Mount], bundle: &Path, rootfs: &Path) -> Result<Vec<MountPlan>> {
+        let mut plans = Vec::with_capacity(mounts.len());
+        for mount in mounts {
+            let plan = self.plan(mount, bundle, rootfs);
+            plans.push(plan.context(|| format!("mount {}", mount.destination().display()))?);
+        }
+        Ok(plans)
+    }
+
+    fn plan(&self, mount: &Mount, bundle: &Path, rootfs: &Path) -> Result<MountPlan> {
+        let mut options = MountOptions::parse(mount.options().as_deref().unwrap_or_default());
+        let typ = mount.typ().as_deref().unwrap_or_default();
+        let source = mount.source().clone().unwrap_or_default();
+        if options.copy_symlink {
+            if let Some(target) = symlink_target(&bundle.join(&source)) {
+                let destination = destination(mount);
+                return Ok(MountPlan {
+                    destination,
+                    kind: MountKind::Symlink(target),
+                    options,
+                    opened: None,
+                    ids: None,
+                });
+            }
+        }
+        let kind = if typ == "bind" || options.bind.is_some() {
+            options.bind = options.bind.or(Some(Bind::One));
+            MountKind::Bind(bind_source(&source, bundle, rootfs)?)
+        } else if typ == "cgroup" || typ == "cgroup2" {
+            MountKind::Cgroup
+        } else if typ.is_empty() {
+            return Err(Error::new(Kind::Invalid, "the mount has no type and is no bind mount"));
+        } else {
+            let source = source.to_str().filter(|source| !source.is_empty()).unwrap_or(typ).to_owned();
+            MountKind::Filesystem { kind: typ.to_owned(), source }
+        };
+        if kind == MountKind::Cgroup && self.cgroup.is_none() && !self.namespaces.has(flags::NEWCGROUP) {
+            // What it can show is the caller's, and not the container's to change (CVE-2023-25809).
+            options.attrs.set |= attr::RDONLY;
+            options.attrs.clear &= !attr::RDONLY;
+        }
+        let ids = self.ids(mount, &options)?;
+        let opened = self.open(&kind, &options, ids.is_some())?;
+        if let (Some(opened), Some(ids)) = (&opened, &ids) {
+            tree::set_idmap(opened.as_fd(), options.idmap == Some(Idmap::Recursive), ids.as_fd())?;
+        }
+        let ids = if opened.is_some() { None } else { ids };
+        Ok(MountPlan { destination: destination(mount), kind, options, opened, ids })
+    }
+
+    /// Opens the source where the child couldn't, or couldn't map its ids.
+    fn open(&self, kind: &MountKind, options: &MountOptions, idmapped: bool) -> Result<Option<OwnedFd>> {
+        match kind {
+            MountKind::Bind(BindSource::Host(source))
+                if idmapped || self.from_outside || self.namespaces.has_user() =>
+            {
+                Ok(Some(tree::clone_source(source, options.bind.unwrap_or(Bind::One), !options.source_nofollow)?))
+            }
+            MountKind::Cgroup if !self.namespaces.has(flags::NEWCGROUP) => match self.cgroup {
+                Some(cgroup) => Ok(Some(tree::clone_fd(cgroup.dirfd(), Bind::One)?)),
+                None => {
+                    let own = Hierarchy::find()?.open_of(i32::try_from(std::process::id()).unwrap_or(0))?;
+                    Ok(Some(tree::clone_fd(own.dirfd(), Bind::One)?))
+                }
+            },
+            _ => Ok(None),
+        }
+    }
+
+    /// A user namespace with the mount's own mapping, or that of the container's.
+    fn ids(&self, mount: &Mount, options: &MountOptions) -> Result<Option<OwnedFd>> {
+        let own = match &options.idmap_text {
+            Some(text) => IdMaps::from_option(text)?,
+            None => IdMaps::new(
+                mount.uid_mappings().as_deref().unwrap_or_default(),
+                mount.gid_mappings().as_deref().unwrap_or_default(),
+            ),
+        };
+        if options.idmap.is_none() && own.is_empty() {
+            return Ok(None);
+        }
+        if options.bind.is_none() {
+            return Err(Error::new(Kind::Invalid, "only a bind mount can have id mappings"));
+        }
+        let maps = if own.is_empty() { self.id_maps } else { &own };
+        match &self.namespaces.join_user {
+            _ if !maps.is_empty() => maps.user_namespace(self.proc).map(Some),
+            Some(path) => crate::namespaces::open_namespace(path).map(Some),
+            None => Err(Error::new(Kind::Invalid, "an id-mapped mount needs uidMappings and gidMappings")),
+        }
+    }
+}
+
+/// The destination from the container's root on.
+fn destination(mount: &Mount) -> PathBuf {
+    Path::new("/").join(mount.destination()).components().filter(|part| *part != Component::CurDir).collect()
+}
+
+/// What a symlink says; `None` for anything else.
+fn symlink_target(source: &Path) -> Option<PathBuf> {
+    std::fs::read_link(source).ok()
+}
+
+/// Where a bind mount's source is. One below the root file system is looked up in the container's root, where mounts
+/// done before it are seen.
+fn bind_source(source: &Path, bundle: &Path, rootfs: &Path) -> Result<BindSource> {
+    if source.as_os_str().is_empty() {
+        return Err(Error::new(Kind::Invalid, "the bind mount has no source"));
+    }
+    let source = bundle.join(source);
+    Ok(match source.strip_prefix(rootfs) {
+        Ok(inside) if rootfs != Path::new("/") && !inside.components().any(|part| part == Component::ParentDir) => {
+            BindSource::Root(Path::new("/").join(inside))
+        }
+        _ => BindSource::Host(source),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_are_found_relative_to_the_bundle_or_in_the_root() {
+        let find = |source: &str| bind_source(Path::new(source), Path::new("/b"), Path::new("/b/rootfs")).unwrap();
+        assert_eq!(find("data"), BindSource::Host("/b/data".into()));
+        assert_eq!(find("/etc/hosts"), BindSource::Host("/etc/hosts".into()));
+        assert_eq!(find("/b/rootfs/var/x"), BindSource::Root("/var/x".into()));
+        assert_eq!(find("/b/rootfs/../x"), BindSource::Host("/b/rootfs/../x".into()));
+        assert!(bind_source(Path::new(""), Path::new("/b"), Path::new("/b/rootfs")).is_err());
+    }
+}
