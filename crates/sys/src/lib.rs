@@ -37,8 +37,8 @@ pub mod seccomp;
 pub mod shm;
 pub mod socket;
 pub mod tty;
-pub mod usage;
 pub mod uffd;
+pub mod usage;
 pub mod worker;
 
 pub use error::{CallExt, Errno, Error, Result};

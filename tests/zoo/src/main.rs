@@ -10,6 +10,7 @@
 
 mod base;
 mod cpu;
+mod datagrams;
 mod events;
 mod files;
 mod identity;
@@ -36,6 +37,7 @@ use std::io::Read;
 /// Every program with its name, by subject.
 const ZOO: &[&[(&str, Prepare)]] = &[
     cpu::ZOO,
+    datagrams::ZOO,
     events::ZOO,
     files::ZOO,
     identity::ZOO,

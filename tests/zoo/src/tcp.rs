@@ -2,7 +2,7 @@
 
 use crate::base::{Check, Named, Prepare, Result, check, holds, read, ready, same, sys, sys_fd, write};
 use crate::sockets::{option, set_option};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 
 pub(crate) const ZOO: &[(&str, Prepare)] = &[
@@ -14,8 +14,6 @@ pub(crate) const ZOO: &[(&str, Prepare)] = &[
     ("tcp_options", tcp_options),
     ("tcp_listeners", tcp_listeners),
     ("tcp_backlog", tcp_backlog),
-    ("udp", udp),
-    ("udp_queue", udp_queue),
 ];
 
 /// Brings the loopback device up: the runtime leaves it down.
@@ -223,51 +221,5 @@ fn tcp_backlog() -> Result<Check> {
         same("answer", read(&client, 100)?, b"answer".to_vec())?;
         client = connect(&listener)?;
         Ok(())
-    })
-}
-
-/// Bound and connected sockets of both families.
-fn udp() -> Result<Check> {
-    loopback_up()?;
-    let mut pairs = Vec::new();
-    for address in ["127.0.0.1:0", "[::1]:0"] {
-        let (left, right) = (UdpSocket::bind(address).named("bind")?, UdpSocket::bind(address).named("bind")?);
-        left.connect(right.local_addr().named("name")?).named("connect")?;
-        pairs.push((left, right));
-    }
-    check(move || {
-        for (left, right) in &pairs {
-            left.send(b"ping").named("send")?;
-            let mut buffer = [0; 100];
-            let (len, from) = right.recv_from(&mut buffer).named("recv")?;
-            same("datagram", (&buffer[..len], from), (b"ping", left.local_addr().named("name")?))?;
-            right.send_to(b"pong", from).named("send")?;
-            let len = left.recv(&mut buffer).named("recv")?;
-            same("answer", &buffer[..len], b"pong")?;
-        }
-        Ok(())
-    })
-}
-
-/// Datagrams that nobody has read yet, with their sender.
-fn udp_queue() -> Result<Check> {
-    loopback_up()?;
-    let (left, right) = (UdpSocket::bind("127.0.0.1:0").named("bind")?, UdpSocket::bind("127.0.0.1:0").named("bind")?);
-    right.set_nonblocking(true).named("nonblock")?;
-    let to = right.local_addr().named("name")?;
-    let fill = move |left: &UdpSocket| -> Result<()> {
-        for text in [&b"one"[..], b"", b"three"] {
-            left.send_to(text, to).named("send")?;
-        }
-        Ok(())
-    };
-    fill(&left)?;
-    check(move || {
-        for text in [&b"one"[..], b"", b"three"] {
-            let mut buffer = [0; 100];
-            let (len, from) = right.recv_from(&mut buffer).named("a queued datagram")?;
-            same("datagram", (&buffer[..len], from), (text, left.local_addr().named("name")?))?;
-        }
-        fill(&left)
     })
 }

@@ -7,7 +7,9 @@
 
 mod address;
 pub mod base;
+pub mod datagram;
 mod hex;
+pub mod netlink;
 mod option_table;
 pub mod options;
 pub mod sort;
@@ -44,13 +46,19 @@ pub enum Detail {
     Unix(Box<unix::Unix>),
     /// `AF_INET` and `AF_INET6`, stream
     Tcp(Box<tcp::Tcp>),
+    /// `AF_INET` and `AF_INET6`, without connections
+    Datagram(Box<datagram::Datagram>),
+    /// `AF_NETLINK`
+    Netlink(netlink::Netlink),
 }
 
 impl Detail {
     fn of(probe: &Probe<'_>, sort: Sort, cx: &mut Dump<'_>) -> Result<Option<Self>> {
         Ok(match sort.family {
             libc::AF_UNIX => unix::dump::describe(probe, sort, cx)?.map(|unix| Self::Unix(Box::new(unix))),
+            libc::AF_NETLINK => netlink::describe(probe, sort, cx)?.map(Self::Netlink),
             _ if sort.is_tcp() => tcp::dump::describe(probe, sort, cx)?.map(|tcp| Self::Tcp(Box::new(tcp))),
+            _ if datagram::is(sort) => datagram::describe(probe, sort, cx)?.map(|one| Self::Datagram(Box::new(one))),
             _ => {
                 let why = format!("sockets of the family {} can't be saved", sort::family_name(sort));
                 cx.block(probe, why, "let the program close it before the checkpoint");
@@ -88,7 +96,8 @@ impl Resource for Socket {
     fn complete(&mut self, probe: &Probe<'_>, cx: &mut Dump<'_>) -> Result<()> {
         match &mut self.detail {
             Detail::Unix(unix) => unix::dump::complete(unix, probe, self.base.sort, cx),
-            Detail::Tcp(_) => Ok(()),
+            Detail::Datagram(one) => datagram::complete(one, probe, self.base.sort, cx).context(|| "queue"),
+            Detail::Tcp(_) | Detail::Netlink(_) => Ok(()),
         }
     }
 
@@ -113,7 +122,9 @@ impl Resource for Socket {
 
     fn open_together(all: &[(FileRef, &Self)], cx: &mut Restore<'_>) -> Result<()> {
         unix::open(&unixes(all), cx).context(|| "unix sockets")?;
-        tcp::open(&tcps(all), cx).context(|| "TCP sockets")
+        tcp::open(&tcps(all), cx).context(|| "TCP sockets")?;
+        datagram::open(&datagrams(all), cx).context(|| "UDP and raw sockets")?;
+        netlink::open(&netlinks(all), cx).context(|| "netlink sockets")
     }
 
     fn open(&self, file: FileRef, _cx: &mut Restore<'_>) -> Result<OwnedFd> {
@@ -123,13 +134,14 @@ impl Resource for Socket {
     fn after_table(&self, table: Table<'_>, fd: TargetFd, program: &mut Program) -> Result<bool> {
         match &self.detail {
             Detail::Unix(unix) => Ok(unix.listen_again(table.pid, fd, program)),
-            Detail::Tcp(_) => Ok(true),
+            Detail::Tcp(_) | Detail::Datagram(_) | Detail::Netlink(_) => Ok(true),
         }
     }
 
     fn finish_together(all: &[(FileRef, &Self)], cx: &mut Restore<'_>) -> Result<()> {
         unix::finish(&unixes(all), cx).context(|| "unix sockets")?;
         tcp::finish(&tcps(all), cx).context(|| "TCP sockets")?;
+        datagram::finish(&datagrams(all), cx).context(|| "UDP and raw sockets")?;
         for (file, socket) in all {
             let fd = cx.opened(file.id)?;
             // TCP has set them before it sent anything.
@@ -150,6 +162,8 @@ fn sorted<'a>(all: &'a mut [(FileId, &mut Socket)]) -> (Vec<unix::dump::Entry<'a
         match &mut socket.detail {
             Detail::Unix(unix) => unixes.push(unix::dump::Entry { id, inode, kind: sort.kind, unix }),
             Detail::Tcp(tcp) => tcps.push(tcp::dump::Entry { id, inode, sort, tcp }),
+            // Nobody else knows of them.
+            Detail::Datagram(_) | Detail::Netlink(_) => {}
         }
     }
     (unixes, tcps)
@@ -158,7 +172,7 @@ fn sorted<'a>(all: &'a mut [(FileId, &mut Socket)]) -> (Vec<unix::dump::Entry<'a
 fn unixes<'a>(all: &[(FileRef, &'a Socket)]) -> Vec<unix::restore::Entry<'a>> {
     let unix = |(file, socket): &(FileRef, &'a Socket)| match &socket.detail {
         Detail::Unix(unix) => Some(unix::restore::Entry { file: *file, base: &socket.base, unix }),
-        Detail::Tcp(_) => None,
+        _ => None,
     };
     all.iter().filter_map(unix).collect()
 }
@@ -166,7 +180,23 @@ fn unixes<'a>(all: &[(FileRef, &'a Socket)]) -> Vec<unix::restore::Entry<'a>> {
 fn tcps<'a>(all: &[(FileRef, &'a Socket)]) -> Vec<tcp::restore::Entry<'a>> {
     let tcp = |(file, socket): &(FileRef, &'a Socket)| match &socket.detail {
         Detail::Tcp(tcp) => Some(tcp::restore::Entry { file: *file, base: &socket.base, tcp }),
-        Detail::Unix(_) => None,
+        _ => None,
     };
     all.iter().filter_map(tcp).collect()
+}
+
+fn datagrams<'a>(all: &[(FileRef, &'a Socket)]) -> Vec<datagram::Entry<'a>> {
+    let one = |(file, socket): &(FileRef, &'a Socket)| match &socket.detail {
+        Detail::Datagram(datagram) => Some(datagram::Entry { file: *file, base: &socket.base, datagram }),
+        _ => None,
+    };
+    all.iter().filter_map(one).collect()
+}
+
+fn netlinks<'a>(all: &[(FileRef, &'a Socket)]) -> Vec<netlink::Entry<'a>> {
+    let one = |(file, socket): &(FileRef, &'a Socket)| match &socket.detail {
+        Detail::Netlink(netlink) => Some(netlink::Entry { file: *file, base: &socket.base, netlink }),
+        _ => None,
+    };
+    all.iter().filter_map(one).collect()
 }
