@@ -13,6 +13,7 @@
 pub mod bundle;
 pub mod command;
 pub mod container;
+pub mod debian;
 pub mod scratch;
 pub mod session;
 pub mod watch;

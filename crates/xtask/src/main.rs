@@ -8,6 +8,7 @@
 mod deb;
 mod demo;
 mod fuzz;
+mod msrv;
 mod packages;
 mod shell;
 mod suite;

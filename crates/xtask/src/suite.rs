@@ -4,7 +4,7 @@
 //! The last line is `N passed, N failed`.
 
 use crate::packages::{self, Need};
-use crate::{shell, tidy};
+use crate::{msrv, shell, tidy};
 use anyhow::{Result, bail};
 use std::time::Instant;
 
@@ -33,6 +33,7 @@ const STEPS: &[Step] = &[
     Step { name: "fmt", what: "format", tier: Tier::Host, run: fmt },
     Step { name: "clippy", what: "lints", tier: Tier::Host, run: clippy },
     Step { name: "doc", what: "documentation", tier: Tier::Host, run: doc },
+    Step { name: "msrv", what: "the oldest compiler", tier: Tier::Host, run: |_| msrv::run() },
     Step { name: "unit", what: "unit tests of the workspace", tier: Tier::Host, run: unit },
     Step { name: "build", what: "the binary as users run it", tier: Tier::Host, run: |_| build().map(|()| true) },
     Step { name: "zoo", what: "one small program per kernel resource, saved and restored", tier: Tier::Host, run: zoo },

@@ -16,7 +16,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("rtc-zoo", &["rtc-tests"]),
     ("rtc-vm", &["rtc-vm-agent"]),
     // Its floor makes calls that only rtc-sys wraps.
-    ("rtc-bench", &["rtc-sys"]),
+    ("rtc-bench", &["rtc-sys", "rtc-tests"]),
     ("rtc-vm-agent", &[]),
     ("xtask", &["rtc-tests"]),
 ];
