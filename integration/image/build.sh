@@ -1,11 +1,13 @@
 #!/bin/bash
-# Makes the test VM's files in the folder $1: vmlinuz, initrd.cpio, root.ext4.
+# Makes the test VM's files in the folder $1: vmlinuz, initrd.cpio, root.ext4, and for the guest with an older kernel
+# vmlinuz-debian12, initrd-debian12.cpio.
 #
-# Everything comes from Debian packages of the suite below, fetched the way this machine's apt fetches its own.
-# Two to four minutes, 600 MB in the end, three times that meanwhile. Says one line on failure; the rest is in $1/build.log.
+# Everything comes from Debian packages of the suites below, fetched the way this machine's apt fetches its own.
+# Two to four minutes, 1 GB in the end, three times that meanwhile. Says one line on failure; the rest is in $1/build.log.
 set -euo pipefail
 
 suite=trixie
+old_suite=bookworm
 disk_size=3000M
 recipe=$(cd "$(dirname "$0")" && pwd)
 out=$1
@@ -17,10 +19,10 @@ die() {
     exit 1
 }
 
-# Debian's own entries among this machine's apt sources, with the suite's name in place of the machine's.
-# Written to two files, for apt's two formats; one of them may stay empty.
+# Debian's own entries among this machine's apt sources, with the name of suite $1 in place of the machine's.
+# Written to two files, for apt's two formats; one of them may stay empty, and one that is empty is removed.
 collect_sources() {
-    local mine
+    local mine suite=$1
     mine=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
     [ -n "$mine" ] || die "/etc/os-release names no release: is this Debian 12 or later?"
     local file
@@ -37,15 +39,16 @@ collect_sources() {
                     printf "%s\n", lines[i]
                 }
                 print ""
-            }' "$file" >> "$out/debian.sources"
+            }' "$file" >> "$out/$suite.sources"
     done
     for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list; do
         [ -f "$file" ] || continue
         awk -v mine="$mine" -v suite="$suite" '$1 == "deb" && / main( |$)/ && $0 !~ /backports/ {
             if (sub(" " mine " ", " " suite " ") || sub(" " mine "-", " " suite "-")) print
-        }' "$file" >> "$out/debian.list"
+        }' "$file" >> "$out/$suite.list"
     done
-    [ -s "$out/debian.sources" ] || [ -s "$out/debian.list" ] ||
+    find "$out" -maxdepth 1 -name "$suite.*" -empty -delete
+    [ -f "$out/$suite.sources" ] || [ -f "$out/$suite.list" ] ||
         die "no apt source of Debian $mine with component main was found in /etc/apt, so $suite can't be fetched"
 }
 
@@ -56,42 +59,91 @@ collect_apt_settings() {
 }
 
 make_root() {
-    local include sources=() file
-    include=$(grep -v -e '^#' -e '^$' "$recipe/packages.txt" | paste -sd,)
-    for file in "$out/debian.sources" "$out/debian.list"; do
-        [ ! -s "$file" ] || sources+=("$file")
-    done
+    local include
+    include=$(entries "$recipe/packages.txt" | paste -sd,)
     mmdebstrap --mode=root --variant=apt --include="$include" --aptopt="$out/apt.conf" \
         --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
         --dpkgopt='path-exclude=/usr/share/locale/*' \
-        "$suite" "$root" "${sources[@]}" >> "$log" 2>&1 ||
+        "$suite" "$root" "$out/$suite".* >> "$log" 2>&1 ||
         die "Debian $suite could not be fetched or installed: $(grep -m1 '^E:' "$log" || echo 'mmdebstrap failed')"
 }
 
-# What Debian's packages don't say: our init, and no other OCI runtime and no CRIU within reach of the engines.
+# The kernel of the suite before, into the same root folder.
+add_old_kernel() {
+    local old=$out/old version
+    mmdebstrap --mode=root --variant=extract --include=linux-image-cloud-amd64 --aptopt="$out/apt.conf" \
+        "$old_suite" "$old" "$out/$old_suite".* >> "$log" 2>&1 ||
+        die "the kernel of Debian $old_suite could not be fetched: $(grep -m1 '^E:' "$log" || echo 'mmdebstrap failed')"
+    version=$(ls "$old/lib/modules")
+    mv "$old/lib/modules/$version" "$root/usr/lib/modules/"
+    mv "$old/boot/vmlinuz-$version" "$root/boot/"
+    chroot "$root" depmod "$version"
+    make_boot_files "$version" -debian12
+    rm -rf "$old" "$root/boot/vmlinuz-$version"
+}
+
+# entries FILE: its lines without comments and empty ones.
+entries() {
+    grep -v -e '^#' -e '^$' "$1"
+}
+
+# What Debian's packages don't say: our inits, an ordinary user, and no other OCI runtime and no CRIU within reach of
+# the engines.
 overlay() {
     install -m 755 "$recipe/rtc-init" "$root/sbin/rtc-init"
-    mkdir -p "$root/rtc" "$root/usr/lib/rtc-peers"
+    mkdir -p "$root/rtc" "$root/usr/lib/rtc-peers" "$root/usr/lib/rtc-images"
+    install -D -m 755 -t "$root/usr/lib/rtc" "$recipe/rtc-prepare"
+    set_up_systemd
+    chroot "$root" useradd --create-home --uid 1000 --shell /bin/bash tester
+    echo tester:100000:65536 | tee "$root/etc/subuid" > "$root/etc/subgid"
     local peer
     for peer in runc crun; do
         [ ! -e "$root/usr/bin/$peer" ] || mv "$root/usr/bin/$peer" "$root/usr/lib/rtc-peers/"
         [ ! -e "$root/usr/sbin/$peer" ] || mv "$root/usr/sbin/$peer" "$root/usr/lib/rtc-peers/"
     done
     [ -z "$(find "$root/usr" -name criu -type f)" ] || die "a package brought CRIU into the image"
-    mkdir -p "$root/usr/lib/rtc-images"
-    bash "$recipe/container-image.sh" "$root" "$root/usr/lib/rtc-images/test.tar" >> "$log" 2>&1 ||
-        die "the containers' image could not be made"
+    bash "$recipe/container-image.sh" "$root" "$root/usr/lib/rtc-images" >> "$log" 2>&1 ||
+        die "the containers' images could not be made"
 }
 
+set_up_systemd() {
+    local units=$root/etc/systemd/system unit kind
+    install -m 644 -t "$units" "$recipe/rtc-vm.target" "$recipe/rtc-vm-agent.service"
+    ln -s rtc-vm.target "$units/default.target"
+    mkdir -p "$root/etc/systemd/system-generators" "$root/etc/systemd/journald.conf.d"
+    entries "$recipe/masked.txt" | while read -r kind unit; do
+        case $kind in
+            generator) ln -s /dev/null "$root/etc/systemd/system-generators/$unit" ;;
+            *) ln -sf /dev/null "$units/$kind" ;;
+        esac
+    done
+    printf '[Journal]\nStorage=volatile\n' > "$root/etc/systemd/journald.conf.d/volatile.conf"
+    # With an empty one the boot counts as the machine's first, which enables every unit there is.
+    echo 7274632d766d2d7274632d766d2d7274 > "$root/etc/machine-id"
+    : > "$root/etc/fstab"
+    echo rtc-vm > "$root/etc/hostname"
+}
+
+# make_boot_files VERSION SUFFIX: kernel and initrd, out of the root folder.
 make_boot_files() {
-    cp "$root"/boot/vmlinuz-* "$out/vmlinuz"
-    local initrd=$out/initrd driver
-    mkdir -p "$initrd/bin" "$initrd/dev" "$initrd/root"
+    cp "$root/boot/vmlinuz-$1" "$out/vmlinuz$2"
+    local initrd=$out/initrd number=10 driver
+    rm -rf "$initrd"
+    mkdir -p "$initrd/bin" "$initrd/dev" "$initrd/root" "$initrd/drivers"
     cp "$root/usr/bin/busybox" "$initrd/bin/"
     install -m 755 "$recipe/initrd-init" "$initrd/init"
-    driver=$(find "$root/usr/lib/modules" -name 'virtio_blk.ko.xz')
-    xz -dc "$driver" > "$initrd/virtio_blk.ko"
-    (cd "$initrd" && find . | cpio --quiet -o -H newc) > "$out/initrd.cpio"
+    # Each driver after what it needs, as the numbers in front of the names say; what is built in is not named.
+    chroot "$root" modprobe -S "$1" -a --show-depends virtio_pci virtio_blk virtio_console > "$out/drivers"
+    while read -r kind driver; do
+        [ "$kind" = insmod ] || continue
+        number=$((number + 1))
+        case $driver in
+            *.xz) xz -dc "$root$driver" > "$initrd/drivers/$number" ;;
+            *) cp "$root$driver" "$initrd/drivers/$number" ;;
+        esac
+    done < "$out/drivers"
+    (cd "$initrd" && find . | cpio --quiet -o -H newc) > "$out/initrd$2.cpio"
+    rm -r "$initrd" "$out/drivers"
 }
 
 make_disk() {
@@ -102,10 +154,12 @@ make_disk() {
         >> "$log" 2>&1 || die "the root disk could not be made"
 }
 
-collect_sources
+collect_sources "$suite"
+collect_sources "$old_suite"
 collect_apt_settings
 make_root
 overlay
-make_boot_files
+make_boot_files "$(ls "$root/usr/lib/modules")" ""
+add_old_kernel
 make_disk
-rm -rf "$root" "$out/initrd" "$out/debian.sources" "$out/debian.list" "$out/apt.conf"
+rm -rf "$root" "$out/apt.conf" "$out"/*.sources "$out"/*.list

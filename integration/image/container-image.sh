@@ -1,17 +1,18 @@
 #!/bin/bash
-# Makes an OCI image archive at $2 from files of the root folder $1: busybox with its links, Redis with its libraries.
+# Makes OCI image archives in the folder $2 from files of the root folder $1. No registry is asked.
 #
-# No registry is asked. Podman (`podman load`) and containerd (`ctr image import`) both take the archive.
-# The image is called localhost/rtc-test:latest and runs a shell.
+# test.tar: localhost/rtc-test:latest, busybox with its links, Redis with its libraries; runs a shell.
+# pause.tar: localhost/rtc-pause:latest, busybox alone; does nothing, for ever: what holds a pod's namespaces.
+# Podman (`podman load`), containerd (`ctr image import`) and Docker (`docker load`) take the archives.
 set -euo pipefail
 
 root=$1
-archive=$2
+folder=$2
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-make_layer() {
-    local layer=$work/layer applet
+make_busybox() {
+    local layer=$1 applet
     mkdir -p "$layer"/{bin,etc,proc,sys,dev,tmp,run,root,data,usr/bin,lib64}
     chmod 1777 "$layer/tmp"
     cp "$root/usr/bin/busybox" "$layer/bin/"
@@ -21,7 +22,10 @@ make_layer() {
     echo 'root:x:0:0:root:/root:/bin/sh' > "$layer/etc/passwd"
     echo 'nobody:x:65534:65534:nobody:/:/bin/false' >> "$layer/etc/passwd"
     printf 'root:x:0:\nnogroup:x:65534:\n' > "$layer/etc/group"
-    local program library
+}
+
+add_redis() {
+    local layer=$1 program library
     for program in redis-server redis-cli; do
         cp -L "$root/usr/bin/$program" "$layer/usr/bin/"
         # The dynamic linker of the root folder lists the libraries; nothing in the folder has to be installed here.
@@ -30,7 +34,6 @@ make_layer() {
             cp -L "$root$library" "$layer$library"
         done
     done
-    tar -C "$layer" --sort=name --owner=0 --group=0 --numeric-owner -cf "$work/layer.tar" .
 }
 
 # Adds a file to the image's blobs; prints its digest without "sha256:".
@@ -41,12 +44,15 @@ blob() {
     echo "$digest"
 }
 
+# make_image NAME COMMAND: archives the folder `layer`; the command is JSON.
 make_image() {
-    local name=localhost/rtc-test:latest layer config manifest
+    local name=localhost/rtc-$1:latest layer config manifest
+    rm -rf "$work/image"
     mkdir -p "$work/image/blobs/sha256"
+    tar -C "$work/layer" --sort=name --owner=0 --group=0 --numeric-owner -cf "$work/layer.tar" .
     layer=$(blob "$work/layer.tar")
     cat > "$work/config.json" <<END
-{"architecture":"amd64","os":"linux","config":{"Env":["PATH=/bin:/usr/bin"],"Cmd":["/bin/sh"]},
+{"architecture":"amd64","os":"linux","config":{"Env":["PATH=/bin:/usr/bin"],"Cmd":$2},
 "rootfs":{"type":"layers","diff_ids":["sha256:$layer"]}}
 END
     config=$(blob "$work/config.json")
@@ -62,8 +68,10 @@ END
 "io.containerd.image.name":"$name"}}]}
 END
     echo '{"imageLayoutVersion":"1.0.0"}' > "$work/image/oci-layout"
-    tar -C "$work/image" --sort=name -cf "$archive" .
+    tar -C "$work/image" --sort=name -cf "$folder/$1.tar" .
 }
 
-make_layer
-make_image
+make_busybox "$work/layer"
+make_image pause '["/bin/sleep","infinity"]'
+add_redis "$work/layer"
+make_image test '["/bin/sh"]'

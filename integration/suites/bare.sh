@@ -1,89 +1,16 @@
 # rtc alone, on cgroup v2 with every controller: what the machines of developers often can't show.
 # The rest of rtc's commands is tested on the host, where it is quicker.
+# guest: shell debian12
 
-base=/var/lib/rtc-test
+. /rtc/suites/bundles.sh
 
 setup() {
-    install_rtc
-    mkdir -p $base/rootfs /run/bundles
-    local layers=$base/image
-    mkdir -p $layers
-    tar -C $layers -xf /usr/lib/rtc-images/test.tar
-    tar -C $base/rootfs -xf "$layers/$(jq -r '"blobs/sha256/" + .layers[0].digest[7:]' "$layers/blobs/sha256/$(
-        jq -r '.manifests[0].digest[7:]' $layers/index.json)")"
-    rm -r $layers
-}
-
-# bundle NAME COMMAND [JQ-FILTER]: a bundle with a root of its own, whose init is a shell running COMMAND.
-bundle() {
-    local dir=/run/bundles/$1
-    mkdir -p "$dir/rootfs" "$dir/upper" "$dir/work"
-    mount -t overlay -o "lowerdir=$base/rootfs,upperdir=$dir/upper,workdir=$dir/work" overlay "$dir/rootfs"
-    (cd "$dir" && rtc spec)
-    jq --arg command "$2" --arg id "$1" '
-        .process.terminal = false | .process.args = ["sh", "-c", $command] | .root.readonly = false |
-        .linux.cgroupsPath = "/bare/" + $id |
-        .linux.namespaces |= (map(select(.type != "cgroup")) + [{"type": "cgroup"}]) |
-        '"${3:-.}" "$dir/config.json" > "$dir/new.json"
-    mv "$dir/new.json" "$dir/config.json"
-}
-
-# start NAME COMMAND [JQ-FILTER]: makes a bundle and runs it in the background.
-start() {
-    bundle "$@"
-    rtc run -d -b "/run/bundles/$1" "$1" > /dev/null 2>&1 < /dev/null
-}
-
-# finish NAME: removes container and bundle, and checks that nothing of them is left.
-finish() {
-    rtc delete --force "$1"
-    umount "/run/bundles/$1/rootfs"
-    rm -r "/run/bundles/$1"
-    [ ! -e "/sys/fs/cgroup/bare/$1" ]
-    same "" "$(rtc list -q | grep -x "$1" || true)"
-    same "" "$(grep -F "/run/bundles/$1" /proc/self/mountinfo || true)"
+    prepare_bundles
 }
 
 cleanup() {
-    local name
-    for name in /run/bundles/*; do
-        rtc delete --force "${name##*/}"
-        umount "$name/rootfs"
-        rm -r "$name"
-    done
+    remove_bundles
 }
-
-# group NAME FILE: a file of the container's cgroup, read on the host.
-group() {
-    cat "/sys/fs/cgroup/bare/$1/$2"
-}
-
-status() {
-    rtc state "$1" | jq -r .status
-}
-
-# Counts in memory alone, under a token that is drawn once per start.
-counter='token=$(od -An -N8 -tx8 /dev/urandom | tr -d " "); i=0
-    while :; do i=$((i + 1)); echo "$token $i" > /count.new; mv /count.new /count; sleep 0.05; done'
-
-# counts_on NAME TOKEN NUMBER: the same program, further than before.
-counts_on() {
-    local seen
-    while :; do
-        seen=$(cat "/run/bundles/$1/rootfs/count")
-        same "$2" "${seen% *}"
-        [ "${seen#* }" -le "$3" ] || return 0
-        sleep 0.1
-    done
-}
-
-# All limits that the kernel keeps in a file, in three places: config, files, update.
-limits='.linux.resources += {
-    "memory": {"limit": 67108864, "reservation": 33554432, "swap": 100663296},
-    "cpu": {"shares": 512, "quota": 50000, "period": 100000, "cpus": "0", "mems": "0"},
-    "pids": {"limit": 33},
-    "hugepageLimits": [{"pageSize": "2MB", "limit": 4194304}],
-    "unified": {"memory.oom.group": "1", "cpu.max.burst": "1000"}}'
 
 case_limits_reach_the_files() {
     start limits 'while :; do sleep 1; done' "$limits"
@@ -213,72 +140,4 @@ case_a_relative_path_is_below_the_root() {
     contains "$(cat "/proc/$pid/cgroup")" deep/er/relative
     finish relative
     same "" "$(find /sys/fs/cgroup -name relative)"
-}
-
-case_checkpoint_and_restore_with_limits() {
-    start saved "$counter" "$limits"
-    until_true test -e /run/bundles/saved/rootfs/count
-    rtc checkpoint --image-path /tmp/saved saved
-    local before
-    before=$(cat /run/bundles/saved/rootfs/count)
-    fails rtc state saved
-    [ ! -e /sys/fs/cgroup/bare/saved ]
-    rtc restore -d --image-path /tmp/saved -b /run/bundles/saved saved
-    same running "$(status saved)"
-    counts_on saved "${before% *}" "${before#* }"
-    same 67108864 "$(group saved memory.max)"
-    same 33 "$(group saved pids.max)"
-    same 1 "$(group saved cgroup.procs | grep -cx "$(rtc state saved | jq .pid)")"
-    same 0::/ "$(rtc exec saved cat /proc/1/cgroup)"
-    finish saved
-    rm -r /tmp/saved
-}
-
-case_a_paused_container_is_saved_and_stays_paused() {
-    start icy "$counter"
-    until_true test -e /run/bundles/icy/rootfs/count
-    rtc pause icy
-    local before
-    before=$(cat /run/bundles/icy/rootfs/count)
-    rtc checkpoint --leave-running --image-path /tmp/icy icy
-    same paused "$(status icy)"
-    same "$before" "$(cat /run/bundles/icy/rootfs/count)"
-    rtc resume icy
-    counts_on icy "${before% *}" "${before#* }"
-    rtc kill icy KILL
-    until_true test "$(status icy)" = stopped
-    rtc delete icy
-    rtc restore -d --image-path /tmp/icy -b /run/bundles/icy icy
-    counts_on icy "${before% *}" "${before#* }"
-    finish icy
-    rm -r /tmp/icy
-}
-
-case_a_process_of_exec_is_not_lost_silently() {
-    start joined "$counter"
-    until_true test -e /run/bundles/joined/rootfs/count
-    rtc exec -d joined sleep 1000
-    fails rtc checkpoint --image-path /tmp/joined joined 2> /tmp/err
-    contains "$(cat /tmp/err)" "process sleep"
-    same running "$(status joined)"
-    pkill -xf 'sleep 1000'
-    until_true rtc checkpoint --image-path /tmp/joined joined
-    finish joined
-    rm -r /tmp/joined
-}
-
-case_redis_under_a_memory_limit() {
-    start store 'redis-server --save "" --appendonly yes --dir /data --enable-debug-command yes > /redis.log' \
-        '.linux.resources.memory = {"limit": 134217728}'
-    until_true rtc exec store redis-cli ping
-    rtc exec store redis-cli debug populate 20000 key 1000
-    rtc exec store redis-cli set answer 42
-    rtc checkpoint --image-path /tmp/store store
-    [ ! -e /sys/fs/cgroup/bare/store ]
-    rtc restore -d --image-path /tmp/store -b /run/bundles/store store
-    same 20001 "$(rtc exec store redis-cli dbsize)"
-    same 42 "$(rtc exec store redis-cli get answer)"
-    same 134217728 "$(group store memory.max)"
-    finish store
-    rm -r /tmp/store
 }

@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use std::time::{Duration, Instant};
 
 /// A name and what it checks.
-type Case = (&'static str, fn(&mut Machine) -> Result<()>);
+pub type Case = (&'static str, fn(&mut Machine) -> Result<()>);
 
 const CASES: &[Case] = &[
     ("exit_statuses_are_exact", exit_statuses),
@@ -29,7 +29,7 @@ pub fn matching(filter: &str) -> Vec<&'static Case> {
 }
 
 /// Runs cases one after the other.
-pub fn run(cases: &[&Case], machine: &mut Machine, report: &mut Report) {
+pub fn run(cases: &[&Case], machine: &mut Machine, report: &Report) {
     for (name, check) in cases {
         let began = Instant::now();
         match check(machine) {

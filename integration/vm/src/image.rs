@@ -1,8 +1,9 @@
-//! The VM's kernel, initrd and root disk: made once per recipe, kept in a cache.
+//! The VM's kernels, initrds and root disk: made once per recipe, kept in a cache.
 //!
 //! The cache is `$RTC_CACHE/vm/<hash>` (by default `/var/cache/rtc/vm/<hash>`); the hash covers every file of
 //! `integration/image` and QEMU's version. Old recipes are not removed.
 
+use crate::guest::Guest;
 use crate::host;
 use anyhow::{Context, Result, bail};
 use rustix::fs::{FlockOperation, flock};
@@ -35,14 +36,14 @@ impl Image {
         Ok(image)
     }
 
-    /// Debian's kernel.
-    pub fn kernel(&self) -> PathBuf {
-        self.folder.join("vmlinuz")
+    /// Debian's kernel that this guest boots.
+    pub fn kernel(&self, guest: Guest) -> PathBuf {
+        self.folder.join(format!("vmlinuz{}", guest.boot_suffix()))
     }
 
-    /// The initrd that loads the disk driver.
-    pub fn initrd(&self) -> PathBuf {
-        self.folder.join("initrd.cpio")
+    /// The initrd with the drivers of that kernel.
+    pub fn initrd(&self, guest: Guest) -> PathBuf {
+        self.folder.join(format!("initrd{}.cpio", guest.boot_suffix()))
     }
 
     /// The root disk. VMs write to a temporary layer above it.

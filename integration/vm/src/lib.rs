@@ -6,12 +6,15 @@
 //! The VM has no network; files go in on a read-only disk made at start, and commands, their output and small files
 //! through a virtio serial port.
 //!
+//! One image makes several kinds of VM (guests): another init, another kernel. A suite says which it runs on.
+//!
 //! Left out: snapshots of a booted VM (booting takes about three seconds of processor time) and more than one
 //! processor (kernels have crashed under multi-threaded emulation).
 #![forbid(unsafe_code)]
 
 pub mod build;
 pub mod driver;
+pub mod guest;
 pub mod host;
 pub mod image;
 pub mod libtest;

@@ -61,7 +61,7 @@ impl Executables {
     }
 
     /// Runs them one after the other, each test by test, and reports each test.
-    pub fn run(&self, machine: &mut Machine, filter: &str, report: &mut Report) -> Result<()> {
+    pub fn run(&self, machine: &mut Machine, filter: &str, report: &Report) -> Result<()> {
         for (index, file) in self.programs.iter().enumerate() {
             let script = format!("mkdir -p \"$(dirname '{0}')\"; cp /rtc/tests/program-{index} '{0}'", file.display());
             machine.shell(&script, TIMEOUT)?.expect_success("place a test's program")?;
@@ -70,7 +70,7 @@ impl Executables {
     }
 }
 
-fn run(machine: &mut Machine, name: &str, filter: &str, report: &mut Report) -> Result<()> {
+fn run(machine: &mut Machine, name: &str, filter: &str, report: &Report) -> Result<()> {
     let began = Instant::now();
     let inner = filter.strip_prefix(name).map_or("", |rest| rest.trim_start_matches(':'));
     let skip: String =

@@ -3,16 +3,16 @@
 //! A VM never outlives its driver: the kernel kills QEMU when the thread that started it ends (`PR_SET_PDEATHSIG`),
 //! and once the VM is up nothing of it has a name in the file system.
 
+use crate::guest::Guest;
 use crate::host;
 use crate::image::Image;
 use crate::share::Share;
 use anyhow::{Context, Result, bail};
 use rtc_vm_agent::frame::{self, Frame, MAX_PAYLOAD};
-use rustix::io::{FdFlags, fcntl_setfd};
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
-use std::os::fd::AsRawFd;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
@@ -47,16 +47,14 @@ pub struct Outcome {
 
 impl Machine {
     /// Boots a VM with the files of the share under `/rtc` and waits for its agent.
-    /// `folder` is an empty folder of the caller's; nothing in it is needed once this returns.
-    pub fn start(image: &Image, share: &Share, folder: &Path) -> Result<Self> {
-        let disk = folder.join("share.ext4");
+    /// `folder` is a folder of the caller's; nothing in it is needed once this returns.
+    pub fn start(image: &Image, guest: Guest, share: &Share, folder: &Path) -> Result<Self> {
+        let disk = folder.join(format!("{guest}.ext4"));
         share.write(&disk)?;
-        let console_name = folder.join("console.log");
+        let console_name = folder.join(format!("{guest}.log"));
         let console = File::options().create_new(true).read(true).append(true).open(&console_name)?;
         let (ours, theirs) = UnixStream::pair()?;
-        let qemu = launch(image, &disk, &console, &theirs)?;
-        // Ours alone: so that QEMU's end is seen as the end of the line.
-        drop(theirs);
+        let qemu = launch(image, guest, &disk, &console, theirs)?;
         let mut machine = Self { qemu, line: BufReader::new(ours), console };
         machine.line.get_ref().set_read_timeout(Some(BOOT_TIMEOUT))?;
         match machine.receive()? {
@@ -149,29 +147,30 @@ impl Outcome {
     }
 }
 
-fn launch(image: &Image, share: &Path, console: &File, line: &UnixStream) -> Result<Child> {
+/// Starts QEMU. Its end of the line is its standard input, so that no other program that is started meanwhile inherits
+/// it: QEMU's end must be seen as the end of the line.
+fn launch(image: &Image, guest: Guest, share: &Path, console: &File, line: UnixStream) -> Result<Child> {
     let disk = |id: &str, file: &Path, more: &str| {
         // A comma in a name is written twice in QEMU's options.
         format!("if=none,id={id},format=raw,file={},{more}", file.display().to_string().replace(',', ",,"))
     };
-    // QEMU inherits its end of the line by number. Nothing else is started meanwhile, so nothing else gets it.
-    fcntl_setfd(line, FdFlags::empty())?;
     let mut command = host::command("setpriv");
     command.args(["--pdeathsig", "KILL", "--", "qemu-system-x86_64", "-name", "rtc-vm"]);
-    command.args("-M q35 -accel tcg -cpu max -smp 1 -m 1024".split(' '));
+    command.args("-M q35 -accel tcg -cpu max -smp 1".split(' ')).arg("-m").arg(guest.memory().to_string());
     command.args("-display none -nodefaults -no-user-config -no-reboot".split(' '));
-    command.args("-chardev stdio,id=console,signal=off -serial chardev:console".split(' '));
-    command.arg("-kernel").arg(image.kernel()).arg("-initrd").arg(image.initrd());
+    command.args("-chardev file,id=console,path=/dev/stdout,append=on -serial chardev:console".split(' '));
+    command.arg("-kernel").arg(image.kernel(guest)).arg("-initrd").arg(image.initrd(guest));
     // no_timer_check: under load the check of the emulated timer can fail and panic.
-    command.args(["-append", "console=ttyS0 panic=-1 quiet mitigations=off no_timer_check"]);
+    let options = format!("console=ttyS0 panic=-1 quiet mitigations=off no_timer_check{}", guest.boot_options());
+    command.arg("-append").arg(options);
     command.args(["-drive", &disk("root", &image.disk(), "snapshot=on,cache=unsafe")]);
     command.args(["-device", "virtio-blk-pci,drive=root"]);
     command.args(["-drive", &disk("share", share, "readonly=on")]);
     command.args(["-device", "virtio-blk-pci,drive=share"]);
     command.args(["-device", "virtio-serial-pci"]);
-    command.args(["-chardev", &format!("socket,id=agent,fd={}", line.as_raw_fd())]);
+    command.args(["-chardev", "socket,id=agent,fd=0"]);
     command.args(["-device", &format!("virtserialport,chardev=agent,name={}", frame::PORT_NAME)]);
-    command.stdin(Stdio::null()).stdout(console.try_clone()?).stderr(console.try_clone()?);
+    command.stdin(Stdio::from(OwnedFd::from(line))).stdout(console.try_clone()?).stderr(console.try_clone()?);
     command.spawn().context("start qemu-system-x86_64")
 }
 

@@ -2,22 +2,25 @@
 #![forbid(unsafe_code)]
 
 use anyhow::{Context, Result, bail, ensure};
+use rtc_vm::guest::Guest;
 use rtc_vm::image::Image;
 use rtc_vm::libtest::Executables;
 use rtc_vm::machine::{Machine, Outcome, StartFolder};
 use rtc_vm::report::Report;
 use rtc_vm::share::Share;
-use rtc_vm::{build, driver, suite};
+use rtc_vm::suite::{self, Suite};
+use rtc_vm::{build, driver};
 use std::io::{self, BufRead, Write};
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 const USAGE: &str = "\
 usage: rtc-vm build
-       rtc-vm run [--rtc FILE] COMMAND...
-       rtc-vm shell [--rtc FILE]
-       rtc-vm test [--rtc FILE] [FILTER]
+       rtc-vm run [--rtc FILE] [--guest GUEST] COMMAND...
+       rtc-vm shell [--rtc FILE] [--guest GUEST]
+       rtc-vm test [--rtc FILE] [--guest GUEST] [FILTER]
 
 build  make the VM's image, if it is not in the cache
 run    boot a VM, run one command in it, end with its exit status
@@ -25,10 +28,14 @@ shell  boot a VM, run each line of standard input in it
 test   boot a VM, run the suites; FILTER is a part of a case's name
 
 FILE is rtc's executable, with its shim beside it; without them the workspace's own are built.
-guest:/PATH takes a runtime of the VM's instead, to check the suites themselves.";
+guest:/PATH takes a runtime of the VM's instead, to check the suites themselves.
+GUEST is shell, systemd or debian12; run and shell take the first of them without it, test all, two VMs at a time.";
 
 /// Longest time for a command of `run` and `shell`.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// How many VMs run at a time. Each keeps one processor of the host busy.
+const AT_ONCE: usize = 2;
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -42,17 +49,27 @@ fn main() -> ExitCode {
 }
 
 fn dispatch(args: &[String]) -> Result<u8> {
-    let (command, rest) = args.split_first().context(USAGE)?;
-    let (rtc, rest) = match rest {
-        [flag, file, rest @ ..] if flag == "--rtc" => (Some(file.as_str()), rest),
-        rest => (None, rest),
-    };
+    let (command, mut rest) = args.split_first().context(USAGE)?;
+    let mut options = Options { rtc: None, guest: None };
+    loop {
+        rest = match rest {
+            [flag, file, rest @ ..] if flag == "--rtc" => {
+                options.rtc = Some(file);
+                rest
+            }
+            [flag, name, rest @ ..] if flag == "--guest" => {
+                options.guest = Some(Guest::named(name)?);
+                rest
+            }
+            _ => break,
+        }
+    }
     match (command.as_str(), rest) {
         ("build", []) => Image::prepare().map(|_| 0),
-        ("run", [_, ..]) => run(rtc, rest),
-        ("shell", []) => shell(rtc),
-        ("test", []) => test(rtc, ""),
-        ("test", [filter]) => test(rtc, filter),
+        ("run", [_, ..]) => run(&options, rest),
+        ("shell", []) => shell(&options),
+        ("test", []) => test(&options, ""),
+        ("test", [filter]) => test(&options, filter),
         _ => bail!(USAGE),
     }
 }
@@ -60,37 +77,65 @@ fn dispatch(args: &[String]) -> Result<u8> {
 /// The name that containerd calls rtc's shim by.
 const SHIM: &str = "containerd-shim-rtc-v2";
 
-/// Boots a VM with rtc, the agent, the suites and the whole-binary tests in it.
-fn boot(rtc: Option<&str>, tests: &Executables) -> Result<Machine> {
-    let image = Image::prepare()?;
-    let folder = StartFolder::new()?;
-    let share = Share::new(&folder.path().join("share"))?;
-    share.program(&build::program("rtc-vm-agent")?, "rtc-vm-agent")?;
-    match rtc.and_then(|rtc| rtc.strip_prefix("guest:")) {
-        Some(guest) => share.link(guest, "bin/rtc")?,
-        None => match rtc {
-            Some(file) => share.program(Path::new(file), "bin/rtc")?,
-            None => share.program(&build::program("rtc")?, "bin/rtc")?,
-        },
-    }
-    let beside = rtc.map(|file| Path::new(file).with_file_name(SHIM)).filter(|shim| shim.is_file());
-    let shim = beside.map_or_else(|| build::program("rtc-shim"), Ok)?;
-    share.program(&shim, &format!("bin/{SHIM}"))?;
-    share.folder(&suite::folder(), "suites")?;
-    share.folder(&suite::folder().join("../../contrib/podman"), "contrib/podman")?;
-    tests.share(&share)?;
-    Machine::start(&image, &share, folder.path())
+/// What the flags say.
+struct Options<'a> {
+    rtc: Option<&'a str>,
+    guest: Option<Guest>,
 }
 
-fn run(rtc: Option<&str>, argv: &[String]) -> Result<u8> {
-    let mut machine = boot(rtc, &Executables::default())?;
+/// What VMs of one run have in common.
+struct Files {
+    image: Image,
+    folder: StartFolder,
+    agent: PathBuf,
+    shim: PathBuf,
+    /// rtc's executable, or the path of another runtime in the guest.
+    rtc: Result<PathBuf, String>,
+}
+
+impl Files {
+    fn prepare(options: &Options) -> Result<Self> {
+        let rtc = match options.rtc {
+            Some(rtc) => rtc.strip_prefix("guest:").map_or(Ok(PathBuf::from(rtc)), |guest| Err(guest.to_owned())),
+            None => Ok(build::program("rtc")?),
+        };
+        let beside = rtc.as_ref().ok().map(|file| file.with_file_name(SHIM)).filter(|shim| shim.is_file());
+        let shim = beside.map_or_else(|| build::program("rtc-shim"), Ok)?;
+        let image = Image::prepare()?;
+        Ok(Self { image, folder: StartFolder::new()?, agent: build::program("rtc-vm-agent")?, shim, rtc })
+    }
+
+    /// Boots a VM with rtc, the agent, the suites and the whole-binary tests in it.
+    fn boot(&self, guest: Guest, tests: &Executables) -> Result<Machine> {
+        let share = Share::new(&self.folder.path().join(format!("share-{guest}")))?;
+        share.program(&self.agent, "rtc-vm-agent")?;
+        match &self.rtc {
+            Ok(file) => share.program(file, "bin/rtc")?,
+            Err(guest) => share.link(guest, "bin/rtc")?,
+        }
+        share.program(&self.shim, &format!("bin/{SHIM}"))?;
+        share.folder(&suite::folder(), "suites")?;
+        for engine in ["podman", "docker", "containerd"] {
+            share.folder(&suite::folder().join("../../contrib").join(engine), &format!("contrib/{engine}"))?;
+        }
+        tests.share(&share)?;
+        Machine::start(&self.image, guest, &share, self.folder.path())
+    }
+}
+
+fn boot_one(options: &Options) -> Result<Machine> {
+    Files::prepare(options)?.boot(options.guest.unwrap_or(Guest::Shell), &Executables::default())
+}
+
+fn run(options: &Options, argv: &[String]) -> Result<u8> {
+    let mut machine = boot_one(options)?;
     let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
     let outcome = machine.run(&argv, &[], COMMAND_TIMEOUT)?;
     pass_on(&outcome)
 }
 
-fn shell(rtc: Option<&str>) -> Result<u8> {
-    let mut machine = boot(rtc, &Executables::default())?;
+fn shell(options: &Options) -> Result<u8> {
+    let mut machine = boot_one(options)?;
     let mut last = 0;
     for line in io::stdin().lock().lines() {
         let outcome = machine.shell(&line?, COMMAND_TIMEOUT)?;
@@ -107,25 +152,76 @@ fn pass_on(outcome: &Outcome) -> Result<u8> {
     u8::try_from(outcome.code).context("the command's exit status")
 }
 
-fn test(rtc: Option<&str>, filter: &str) -> Result<u8> {
-    let mut suites = suite::all()?;
-    suites.iter_mut().for_each(|suite| suite.keep(filter));
-    suites.retain(|suite| !suite.is_empty());
-    let checks = driver::matching(filter);
-    let tests = Executables::build(filter)?;
-    ensure!(!suites.is_empty() || !checks.is_empty() || !tests.is_empty(), "no case's name contains {filter:?}");
-    let mut machine = boot(rtc, &tests)?;
-    let mut report = Report::default();
-    driver::run(&checks, &mut machine, &mut report);
-    // A VM that dies fails the case it died in; the rest goes unrun, and the exit status says so.
-    let mut ran = Ok(());
-    for suite in &suites {
-        ran = ran.and_then(|()| suite.run(&mut machine, &mut report));
-    }
-    ran = ran.and_then(|()| tests.run(&mut machine, filter, &mut report));
-    if let Err(error) = &ran {
-        let _ = writeln!(io::stderr(), "rtc-vm: stopped early: {error:#}");
-    }
-    let good = report.finish() && ran.is_ok();
+fn test(options: &Options, filter: &str) -> Result<u8> {
+    let plan = Plan::new(options, filter)?;
+    let guests: Vec<Guest> = Guest::ALL.into_iter().filter(|&guest| plan.has_work(guest)).collect();
+    ensure!(!guests.is_empty(), "no case's name contains {filter:?}");
+    let files = Files::prepare(options)?;
+    let report = Report::default();
+    let next = AtomicUsize::new(0);
+    let good = std::thread::scope(|scope| {
+        // A VM belongs to the thread that started it: it dies with it.
+        let work = || {
+            let mut good = true;
+            while let Some(&guest) = guests.get(next.fetch_add(1, Relaxed)) {
+                if let Err(error) = plan.run(guest, &files, &report) {
+                    let _ = writeln!(io::stderr(), "rtc-vm: guest {guest}: stopped early: {error:#}");
+                    good = false;
+                }
+            }
+            good
+        };
+        let workers: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().all(|worker| worker.join().unwrap_or(false))
+    });
+    let good = report.finish() && good;
     Ok(u8::from(!good))
+}
+
+/// What a run is to do.
+struct Plan<'a> {
+    filter: &'a str,
+    suites: Vec<Suite>,
+    checks: Vec<&'static driver::Case>,
+    tests: Executables,
+}
+
+impl<'a> Plan<'a> {
+    fn new(options: &Options, filter: &'a str) -> Result<Self> {
+        let mut suites = suite::all()?;
+        suites.iter_mut().for_each(|suite| suite.keep(filter));
+        suites.retain(|suite| !suite.is_empty() && options.guest.is_none_or(|guest| guest == suite.guest()));
+        let mut plan = Self { filter, suites, checks: Vec::new(), tests: Executables::default() };
+        if options.guest.is_none_or(|guest| guest == Guest::Shell) {
+            plan.checks = driver::matching(filter);
+            plan.tests = Executables::build(filter)?;
+        }
+        Ok(plan)
+    }
+
+    /// The driver's checks and the whole-binary tests run on the first guest.
+    fn has_work(&self, guest: Guest) -> bool {
+        let first = guest == Guest::Shell && !(self.checks.is_empty() && self.tests.is_empty());
+        first || self.suites.iter().any(|suite| suite.guest() == guest)
+    }
+
+    /// Runs what is for this guest. A VM that dies fails the case it died in; the rest goes unrun, which is the error.
+    fn run(&self, guest: Guest, files: &Files, report: &Report) -> Result<()> {
+        let began = Instant::now();
+        let none = Executables::default();
+        let (tests, checks) = match guest {
+            Guest::Shell => (&self.tests, self.checks.as_slice()),
+            _ => (&none, [].as_slice()),
+        };
+        let mut machine = files.boot(guest, tests)?;
+        report.note(&format!("boot of guest {guest}"), began.elapsed());
+        driver::run(checks, &mut machine, report);
+        self.suites
+            .iter()
+            .filter(|suite| suite.guest() == guest)
+            .try_for_each(|suite| suite.run(&mut machine, report))?;
+        tests.run(&mut machine, self.filter, report)?;
+        report.note(&format!("guest {guest}"), began.elapsed());
+        Ok(())
+    }
 }

@@ -4,8 +4,11 @@
 //! at the first command to fail; it passes when it ends with status 0.
 //! A function `setup` runs before the first case of the file; when it fails, so do all of them.
 //! A function `cleanup` runs after a case that failed, so that the next starts from nothing.
-//! `lib.sh` is no suite: every suite's shell reads it first.
+//! A line `# guest: systemd` names the guest that the suite needs (`shell` without such a line); with several names,
+//! parted by blanks, it runs on each, and from the second on it is called `engine@guest`.
+//! A file without cases is no suite but a part of some, which read it; every suite's shell reads `lib.sh` first.
 
+use crate::guest::Guest;
 use crate::machine::{Machine, Outcome};
 use crate::report::Report;
 use anyhow::{Context, Result};
@@ -19,10 +22,12 @@ const GUEST: &str = "/rtc/suites";
 /// Longest time for one case. A flow of ten engine calls needs 20 s under emulation on an idle machine.
 const TIMEOUT: Duration = Duration::from_secs(240);
 
-/// One file of cases.
+/// One file of cases, on one guest.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Suite {
     name: String,
+    file: String,
+    guest: Guest,
     cases: Vec<String>,
     has_setup: bool,
     has_cleanup: bool,
@@ -40,24 +45,38 @@ pub fn all() -> Result<Vec<Suite>> {
     for entry in fs::read_dir(&folder).with_context(|| format!("read {}", folder.display()))? {
         let path = entry?.path();
         let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-        if path.extension().is_some_and(|extension| extension == "sh") && name != "lib" {
+        if path.extension().is_some_and(|extension| extension == "sh") {
             let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
-            suites.push(Suite::parse(&name, &text));
+            suites.extend(Suite::parse(&name, &text).with_context(|| path.display().to_string())?);
         }
     }
+    suites.retain(|suite| !suite.is_empty());
     suites.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(suites)
 }
 
 impl Suite {
-    fn parse(name: &str, text: &str) -> Self {
+    /// One suite per guest.
+    fn parse(file: &str, text: &str) -> Result<Vec<Self>> {
         let functions = || text.lines().filter_map(|line| line.strip_suffix("() {"));
-        Self {
-            name: name.to_owned(),
-            cases: functions().filter(|name| name.starts_with("case_")).map(str::to_owned).collect(),
-            has_setup: functions().any(|name| name == "setup"),
-            has_cleanup: functions().any(|name| name == "cleanup"),
-        }
+        let guests = text.lines().find_map(|line| line.strip_prefix("# guest: ")).unwrap_or(Guest::Shell.name());
+        let suite = |(index, guest)| {
+            let guest = Guest::named(guest)?;
+            Ok(Self {
+                name: if index == 0 { file.to_owned() } else { format!("{file}@{guest}") },
+                file: file.to_owned(),
+                guest,
+                cases: functions().filter(|name| name.starts_with("case_")).map(str::to_owned).collect(),
+                has_setup: functions().any(|name| name == "setup"),
+                has_cleanup: functions().any(|name| name == "cleanup"),
+            })
+        };
+        guests.split_whitespace().enumerate().map(suite).collect()
+    }
+
+    /// The guest that it runs on.
+    pub fn guest(&self) -> Guest {
+        self.guest
     }
 
     /// Leaves the cases whose full name (`suite::case`) contains the filter.
@@ -72,7 +91,14 @@ impl Suite {
     }
 
     /// Runs the cases. An error means that the VM is gone; a case that fails is in the report.
-    pub fn run(&self, machine: &mut Machine, report: &mut Report) -> Result<()> {
+    pub fn run(&self, machine: &mut Machine, report: &Report) -> Result<()> {
+        let began = Instant::now();
+        let ran = self.run_cases(machine, report);
+        report.note(&format!("suite {}", self.name), began.elapsed());
+        ran
+    }
+
+    fn run_cases(&self, machine: &mut Machine, report: &Report) -> Result<()> {
         if self.has_setup && !self.is_empty() {
             let began = Instant::now();
             let outcome = self.call(machine, "setup")?;
@@ -115,7 +141,7 @@ impl Suite {
 
     fn call(&self, machine: &mut Machine, function: &str) -> Result<Outcome> {
         // -x: on failure the trace shows how far the case came, and with which values.
-        let script = format!(". {GUEST}/lib.sh; . {GUEST}/{}.sh; set -euxo pipefail; {function}", self.name);
+        let script = format!(". {GUEST}/lib.sh; . {GUEST}/{}.sh; set -euxo pipefail; {function}", self.file);
         machine.shell(&script, TIMEOUT)
     }
 }
@@ -125,23 +151,39 @@ fn full_name(suite: &str, case: &str) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
     const TEXT: &str =
         "# A suite.\nsetup() {\n    true\n}\nhelper() {\n}\ncase_one() {\n    case_x\n}\ncase_two() {\n}\n";
 
+    fn parse(name: &str, text: &str) -> Vec<Suite> {
+        Suite::parse(name, text).unwrap()
+    }
+
     #[test]
     fn functions_are_found_by_name() {
-        let suite = Suite::parse("demo", TEXT);
-        assert_eq!(suite.cases, ["case_one", "case_two"]);
-        assert!(suite.has_setup);
-        assert!(!suite.has_cleanup);
+        let suites = parse("demo", TEXT);
+        assert_eq!(suites.len(), 1);
+        assert_eq!(suites[0].cases, ["case_one", "case_two"]);
+        assert_eq!(suites[0].guest, Guest::Shell);
+        assert!(suites[0].has_setup);
+        assert!(!suites[0].has_cleanup);
+    }
+
+    #[test]
+    fn a_suite_runs_on_each_guest_it_names() {
+        let suites = parse("demo", &format!("# guest: systemd debian12\n{TEXT}"));
+        let names: Vec<_> =
+            suites.iter().map(|suite| (suite.name.as_str(), suite.file.as_str(), suite.guest)).collect();
+        assert_eq!(names, [("demo", "demo", Guest::Systemd), ("demo@debian12", "demo", Guest::Debian12)]);
+        assert!(Suite::parse("demo", "# guest: other\n").is_err());
     }
 
     #[test]
     fn the_filter_sees_suite_and_case() {
-        let mut suite = Suite::parse("demo", TEXT);
+        let mut suite = parse("demo", TEXT).remove(0);
         suite.keep("demo::tw");
         assert_eq!(suite.cases, ["case_two"]);
         suite.keep("other");

@@ -5,7 +5,7 @@
 
 use super::cow;
 use super::space::{PageRange, Space};
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::files::Blocker;
 use crate::files::dump::FileDumper;
 use crate::image::pages::{PAGE, Run, Writer};
@@ -23,6 +23,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// How many pages are read and written at once: few enough to stay in the processor's cache between the two.
 const CHUNK: usize = 64;
+
+/// Refuses on a kernel that can't tell which pages have contents, before any task is stopped for it.
+pub(super) fn check_kernel() -> Result<()> {
+    let own = std::fs::File::open("/proc/self/pagemap").context(|| "open /proc/self/pagemap")?;
+    let query = Query { any_of: category::PRESENT, report: category::PRESENT, ..Query::default() };
+    match pagemap::scan(&own, 0, PAGE, query) {
+        Err(error) if error.errno() == Errno::ENOTTY => {
+            let why = "this kernel doesn't tell which pages have contents (PAGEMAP_SCAN)";
+            Err(Error::new(Kind::Unsupported, why).with_hint("Linux 6.7 or newer is needed"))
+        }
+        other => other.map(drop).context(|| "look at pages"),
+    }
+}
 
 /// Looks at the mappings of a process, which is `inside` in the container; what can't be saved goes to the blockers.
 pub(super) fn look(pid: i32, inside: i32, files: &mut FileDumper<'_>, blockers: &mut Vec<Blocker>) -> Result<Space> {

@@ -162,6 +162,7 @@ const LOOKING: usize = 3;
 /// # Errors
 /// Whatever failed; then the container is as it was and the image's directory too.
 pub fn dump(options: &Options<'_>, container: &mut dyn Container) -> Result<std::result::Result<Report, Vec<Blocker>>> {
+    memory::check_kernel()?;
     let was_paused = container.is_paused()?;
     let image = dir::Writer::new(options.image.try_clone()?)?;
     let started = Instant::now();
