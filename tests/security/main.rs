@@ -3,8 +3,12 @@
 
 #![forbid(unsafe_code)]
 
+mod authority;
+mod descriptors;
 #[path = "../lifecycle/harness.rs"]
 #[allow(dead_code, reason = "shared with the tests of commands")]
 mod harness;
+mod images;
+mod races;
 mod steps;
 mod trace;

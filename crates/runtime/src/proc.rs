@@ -115,14 +115,19 @@ impl Proc {
     /// Opens what a magic link leads to. No mount on the way to the link, nor on the link itself, is crossed (`EXDEV`).
     pub(crate) fn open_link(&self, path: impl AsRef<Path>, flags: OFlags) -> rtc_sys::Result<OwnedFd> {
         let path = path.as_ref();
-        let folder = self.open_file(path.parent().unwrap_or(Path::new(".")), OFlags::PATH | OFlags::DIRECTORY)?;
-        let name = path.file_name().unwrap_or_default();
         let describe = || format!("/proc/{}, {flags:?}", path.display());
         // The link can't be opened and its way be watched at once: following it is a change of mount itself. A mount
         // that covers it could only be one of config.json's: nothing runs in the container yet that could make one.
-        let (link, beneath) = (OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, ResolveFlags::NO_XDEV);
-        rustix::fs::openat2(&folder, name, link, Mode::empty(), beneath).call("openat2", describe())?;
-        rustix::fs::openat(&folder, name, flags | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::empty())
+        // The descriptors of the look are closed before the open, which may wait (for the other end of a FIFO).
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_MAGICLINKS;
+        let look = |dir: BorrowedFd<'_>, path: &Path, flags: OFlags| {
+            rustix::fs::openat2(dir, path, OFlags::PATH | OFlags::CLOEXEC | flags, Mode::empty(), resolve)
+                .call("openat2", describe())
+        };
+        let folder = look(self.fd(), path.parent().unwrap_or(Path::new(".")), OFlags::DIRECTORY)?;
+        drop(look(folder.as_fd(), Path::new(path.file_name().unwrap_or_default()), OFlags::NOFOLLOW)?);
+        drop(folder);
+        rustix::fs::openat(&self.root, path, flags | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::empty())
             .call("open", describe())
     }
 
