@@ -82,7 +82,9 @@ descriptor() {
 }
 
 # cri SERVICE/METHOD REQUEST-TYPE RESPONSE-TYPE [REQUEST]: the response as text, or its error and status 1.
-cri() {
+# In a subshell, without the trace: there are many calls.
+cri() (
+    { set +x; } 2> /dev/null
     local work length
     work=$(mktemp -d)
     protoc --proto_path=/rtc/suites --encode="runtime.v1.$2" cri.proto <<< "${4:-}" > "$work/message"
@@ -99,7 +101,7 @@ cri() {
     fi
     tail -c +6 "$work/response" | protoc --proto_path=/rtc/suites --decode="runtime.v1.$3" cri.proto
     rm -r "$work"
-}
+)
 
 known() {
     cri ImageService/ImageStatus ImageRequest ImageStatusResponse "image { image: \"$1\" }" | grep -q sha256
@@ -155,6 +157,11 @@ exec_sync() {
         "container_id: \"$1\" cmd: \"sh\" cmd: \"-c\" cmd: \"$2\" timeout: 60"
 }
 
+# container_pid HANDLER ID: of its first process, as rtc says.
+container_pid() {
+    rtc --root "$top/$1/$space" state "$2" | jq .pid
+}
+
 # shim_count NAME
 shim_count() {
     ps -eo args= | grep -c "^[^ ]*/$1 .*$space" || true
@@ -182,12 +189,13 @@ a_pod() {
     contains "$out" 'stdout: "out\n'
     contains "$out" 'stderr: "err\n"'
     contains "$out" "exit_code: 3"
-    contains "$out" "/pods/pod-$handler/$first"
+    # In a cgroup namespace of its own.
+    contains "$out" '0::/\n'
+    contains "$(cat "/sys/fs/cgroup/pods/pod-$handler/$first/cgroup.procs")" "$(container_pid "$handler" "$first")"
     same 67108864 "$(cat "/sys/fs/cgroup/pods/pod-$handler/$first/memory.max")"
     cri RuntimeService/UpdateContainerResources UpdateContainerResourcesRequest Empty \
         "container_id: \"$first\" linux { memory_limit_in_bytes: 134217728 }"
     same 134217728 "$(cat "/sys/fs/cgroup/pods/pod-$handler/$first/memory.max")"
-    # Statistics wait for the second sample of the plugin's own collector; those of the container do not.
     contains "$(cri RuntimeService/ContainerStats ContainerRequest ContainerStatsResponse "container_id: \"$first\"")" memory
     container StopContainer "$first" 0
     contains "$(container_status "$first")" "exit_code: 137"

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -57,7 +57,7 @@ fn options() -> Result<Options> {
 /// Starts a shim that gets its socket as its standard input.
 fn spawn(arguments: &Arguments, options: &Options) -> Result<String> {
     let path = names::socket_path("").map_err(|fault| anyhow::anyhow!(fault.message))?;
-    let listener = UnixListener::bind(&path).with_context(|| format!("bind {}", path.display()))?;
+    let listener = names::bind(&path)?;
     let address = format!("unix://{}", path.display());
     let own = std::env::current_exe().context("find the shim's executable")?;
     let mut command = Command::new(own);

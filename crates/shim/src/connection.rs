@@ -66,7 +66,8 @@ impl Connection {
     /// Reads what has come in: the whole frames in it.
     pub(crate) fn receive(&mut self) -> Vec<Frame> {
         let mut buffer = [0; 4096];
-        loop {
+        // What is left is read the next time: a flood must not fill the memory before its frames are looked at.
+        for _ in 0..16 {
             match self.stream.read(&mut buffer) {
                 Ok(0) => self.ended = true,
                 Ok(count) => {

@@ -22,7 +22,7 @@ impl ConsoleSocket {
     pub(crate) fn new() -> Result<Self> {
         // A bundle's path can be too long for a socket.
         let path = names::socket_path(".pty")?;
-        let listener = UnixListener::bind(&path).call("bind", path.display())?;
+        let listener = names::bind(&path)?;
         listener.set_nonblocking(true)?;
         Ok(Self { listener, path })
     }

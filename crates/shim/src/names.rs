@@ -2,7 +2,12 @@
 
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+
+use rtc_sys::CallExt;
+use rustix::fs::Mode;
+use rustix::process::umask;
 
 use crate::fault::Result;
 
@@ -16,6 +21,15 @@ pub(crate) fn socket_path(suffix: &str) -> Result<PathBuf> {
     fs::DirBuilder::new().recursive(true).mode(0o711).create(SOCKETS)?;
     let unique = fs::read_to_string("/proc/sys/kernel/random/uuid")?;
     Ok(Path::new(SOCKETS).join(format!("rtc-{}{suffix}", unique.trim())))
+}
+
+/// Makes a socket that only its owner, root, can connect to.
+pub(crate) fn bind(path: &Path) -> rtc_sys::Result<UnixListener> {
+    // chmod(2) afterwards would leave a moment for others. This process has one thread: nobody else makes files now.
+    let before = umask(Mode::RWXG | Mode::RWXO);
+    let listener = UnixListener::bind(path).call("bind", path.display());
+    umask(before);
+    listener
 }
 
 /// The file system path in an address.
