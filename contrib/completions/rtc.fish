@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_rtc_global_optspecs
-    string join \n h/help debug log= log-format= root= systemd-cgroup cgroup-manager= rootless= criu= v/version
+    string join \n h/help debug log-level= log= log-format= root= systemd-cgroup cgroup-manager= rootless= criu= v/version
 end
 
 function __fish_rtc_needs_command
@@ -24,14 +24,18 @@ function __fish_rtc_using_subcommand
     contains -- $cmd[1] $argv
 end
 
-complete -c rtc -n "__fish_rtc_needs_command" -l log -d 'Append log messages to this file instead of writing them to stderr' -r -F
+complete -c rtc -n "__fish_rtc_needs_command" -l log-level -d 'The least important messages that are logged [default: info]' -r -f -a "error\t'What ends a command'
+warning\t'What went wrong without ending it'
+info\t'What happened'
+debug\t'Everything; as `--debug`'"
+complete -c rtc -n "__fish_rtc_needs_command" -l log -d 'Append log messages to a file, or send them to journald:ID or syslog:ID, instead of writing them to stderr' -r -F
 complete -c rtc -n "__fish_rtc_needs_command" -l log-format -d 'Format of the log' -r -f -a "text\t'`time="…" level=error msg="…"`'
 json\t'`{"level":"error","msg":"…","time":"…"}`'"
 complete -c rtc -n "__fish_rtc_needs_command" -l root -d 'Directory that keeps the state of containers [default: /run/rtc, or $XDG_RUNTIME_DIR/rtc for other users than root]' -r -F
 complete -c rtc -n "__fish_rtc_needs_command" -l cgroup-manager -d 'Who makes the cgroups' -r -f -a "cgroupfs\t'Make cgroups as directories'
 systemd\t'Ask systemd for a scope'
 disabled\t'Leave the container in the caller\'s cgroup'"
-complete -c rtc -n "__fish_rtc_needs_command" -l rootless -d 'Accepted and without effect: rtc runs as root' -r -f -a "true\t'Assume a caller without privilege'
+complete -c rtc -n "__fish_rtc_needs_command" -l rootless -d 'Whether the caller is an ordinary user: the user\'s systemd, and no cgroup where none may be made' -r -f -a "true\t'Assume a caller without privilege'
 false\t'Assume a caller with privilege'
 auto\t'Look at the user and the user namespace'"
 complete -c rtc -n "__fish_rtc_needs_command" -l criu -d 'Accepted and without effect: rtc needs no criu' -r -F
@@ -39,7 +43,7 @@ complete -c rtc -n "__fish_rtc_needs_command" -s h -l help -d 'Print help'
 complete -c rtc -n "__fish_rtc_needs_command" -l debug -d 'Write debug messages to the log'
 complete -c rtc -n "__fish_rtc_needs_command" -l systemd-cgroup -d 'Let systemd make the cgroups: cgroupsPath is then slice:prefix:name'
 complete -c rtc -n "__fish_rtc_needs_command" -s v -l version -d 'Print the version'
-complete -c rtc -n "__fish_rtc_needs_command" -f -a "check" -d 'check that this machine can checkpoint and restore'
+complete -c rtc -n "__fish_rtc_needs_command" -f -a "check" -d 'check what this machine supports and what is missing'
 complete -c rtc -n "__fish_rtc_needs_command" -f -a "checkpoint" -d 'checkpoint a running container'
 complete -c rtc -n "__fish_rtc_needs_command" -f -a "create" -d 'create a container'
 complete -c rtc -n "__fish_rtc_needs_command" -f -a "delete" -d 'delete any resources held by the container often used with detached container'
@@ -49,6 +53,7 @@ complete -c rtc -n "__fish_rtc_needs_command" -f -a "features" -d 'show the enab
 complete -c rtc -n "__fish_rtc_needs_command" -f -a "install-shim" -d 'link this program as DIR/criu'
 complete -c rtc -n "__fish_rtc_needs_command" -f -a "kill" -d 'kill sends the specified signal (default: SIGTERM) to the container\'s init process'
 complete -c rtc -n "__fish_rtc_needs_command" -f -a "list" -d 'lists containers started by rtc with the given root'
+complete -c rtc -n "__fish_rtc_needs_command" -f -a "mounts" -d 'add or remove mounts from a running container'
 complete -c rtc -n "__fish_rtc_needs_command" -f -a "pause" -d 'pause suspends all processes inside the container'
 complete -c rtc -n "__fish_rtc_needs_command" -f -a "ps" -d 'ps displays the processes running inside a container'
 complete -c rtc -n "__fish_rtc_needs_command" -f -a "restore" -d 'restore a container from a previous checkpoint'
@@ -84,6 +89,7 @@ complete -c rtc -n "__fish_rtc_using_subcommand checkpoint" -l link-remap -d 'Ac
 complete -c rtc -n "__fish_rtc_using_subcommand checkpoint" -l pre-dump -d 'Save the container and let it run on: a checkpoint is complete by itself'
 complete -c rtc -n "__fish_rtc_using_subcommand checkpoint" -s h -l help -d 'Print help'
 complete -c rtc -n "__fish_rtc_using_subcommand create" -s b -l bundle -d 'Directory with config.json [default: the current directory]' -r -F
+complete -c rtc -n "__fish_rtc_using_subcommand create" -s f -l config -d 'Another file than config.json in the bundle, relative to it' -r -F
 complete -c rtc -n "__fish_rtc_using_subcommand create" -l console-socket -d 'Socket that gets the master end of the container\'s terminal' -r -F
 complete -c rtc -n "__fish_rtc_using_subcommand create" -l pidfd-socket -d 'Socket that gets a file descriptor of the process (a pidfd)' -r -F
 complete -c rtc -n "__fish_rtc_using_subcommand create" -l pid-file -d 'File to write the process id to, as seen by the caller' -r -F
@@ -92,6 +98,7 @@ complete -c rtc -n "__fish_rtc_using_subcommand create" -l no-pivot -d 'Use chro
 complete -c rtc -n "__fish_rtc_using_subcommand create" -l no-new-keyring -d 'Leave the caller\'s session keyring to the container'
 complete -c rtc -n "__fish_rtc_using_subcommand create" -s h -l help -d 'Print help'
 complete -c rtc -n "__fish_rtc_using_subcommand delete" -s f -l force -d 'Kill the container first if it still runs; no error if it doesn\'t exist'
+complete -c rtc -n "__fish_rtc_using_subcommand delete" -s r -l regex -d 'The name is a regular expression: delete every container that it matches'
 complete -c rtc -n "__fish_rtc_using_subcommand delete" -s h -l help -d 'Print help'
 complete -c rtc -n "__fish_rtc_using_subcommand events" -l interval -d 'Time between two statistics, as 5s, 500ms or 1m' -r
 complete -c rtc -n "__fish_rtc_using_subcommand events" -l stats -d 'Print statistics once and end'
@@ -118,16 +125,19 @@ complete -c rtc -n "__fish_rtc_using_subcommand exec" -s h -l help -d 'Print hel
 complete -c rtc -n "__fish_rtc_using_subcommand features" -s h -l help -d 'Print help'
 complete -c rtc -n "__fish_rtc_using_subcommand install-shim" -s h -l help -d 'Print help'
 complete -c rtc -n "__fish_rtc_using_subcommand kill" -s a -l all -d 'Send the signal to all processes of the container; no error if it has stopped'
+complete -c rtc -n "__fish_rtc_using_subcommand kill" -s r -l regex -d 'The name is a regular expression: send it to every container that it matches'
 complete -c rtc -n "__fish_rtc_using_subcommand kill" -s h -l help -d 'Print help'
 complete -c rtc -n "__fish_rtc_using_subcommand list" -s f -l format -d 'Table or JSON' -r -f -a "table\t'Columns with a header'
 json\t'One line of JSON'"
 complete -c rtc -n "__fish_rtc_using_subcommand list" -s q -l quiet -d 'Only the ids'
 complete -c rtc -n "__fish_rtc_using_subcommand list" -s h -l help -d 'Print help'
+complete -c rtc -n "__fish_rtc_using_subcommand mounts" -s h -l help -d 'Print help'
 complete -c rtc -n "__fish_rtc_using_subcommand pause" -s h -l help -d 'Print help'
 complete -c rtc -n "__fish_rtc_using_subcommand ps" -s f -l format -d 'Table or JSON array of process ids' -r -f -a "table\t'Columns with a header'
 json\t'One line of JSON'"
 complete -c rtc -n "__fish_rtc_using_subcommand ps" -s h -l help -d 'Print help'
 complete -c rtc -n "__fish_rtc_using_subcommand restore" -s b -l bundle -d 'Directory with config.json [default: the current directory]' -r -F
+complete -c rtc -n "__fish_rtc_using_subcommand restore" -s f -l config -d 'Another file than config.json in the bundle, relative to it' -r -F
 complete -c rtc -n "__fish_rtc_using_subcommand restore" -l console-socket -d 'Socket that gets the master end of the container\'s terminal' -r -F
 complete -c rtc -n "__fish_rtc_using_subcommand restore" -l pidfd-socket -d 'Socket that gets a file descriptor of the process (a pidfd)' -r -F
 complete -c rtc -n "__fish_rtc_using_subcommand restore" -l pid-file -d 'File to write the process id to, as seen by the caller' -r -F
@@ -156,6 +166,7 @@ complete -c rtc -n "__fish_rtc_using_subcommand restore" -l no-subreaper -d 'Don
 complete -c rtc -n "__fish_rtc_using_subcommand restore" -s h -l help -d 'Print help'
 complete -c rtc -n "__fish_rtc_using_subcommand resume" -s h -l help -d 'Print help'
 complete -c rtc -n "__fish_rtc_using_subcommand run" -s b -l bundle -d 'Directory with config.json [default: the current directory]' -r -F
+complete -c rtc -n "__fish_rtc_using_subcommand run" -s f -l config -d 'Another file than config.json in the bundle, relative to it' -r -F
 complete -c rtc -n "__fish_rtc_using_subcommand run" -l console-socket -d 'Socket that gets the master end of the container\'s terminal' -r -F
 complete -c rtc -n "__fish_rtc_using_subcommand run" -l pidfd-socket -d 'Socket that gets a file descriptor of the process (a pidfd)' -r -F
 complete -c rtc -n "__fish_rtc_using_subcommand run" -l pid-file -d 'File to write the process id to, as seen by the caller' -r -F
@@ -167,6 +178,7 @@ complete -c rtc -n "__fish_rtc_using_subcommand run" -l keep -d 'Keep the contai
 complete -c rtc -n "__fish_rtc_using_subcommand run" -l no-subreaper -d 'Don\'t adopt the container\'s orphaned processes'
 complete -c rtc -n "__fish_rtc_using_subcommand run" -s h -l help -d 'Print help'
 complete -c rtc -n "__fish_rtc_using_subcommand spec" -s b -l bundle -d 'Directory to write config.json to [default: the current directory]' -r -F
+complete -c rtc -n "__fish_rtc_using_subcommand spec" -s f -l config -d 'Another name than config.json' -r -F
 complete -c rtc -n "__fish_rtc_using_subcommand spec" -l rootless -d 'Write a configuration that a user without privilege can run'
 complete -c rtc -n "__fish_rtc_using_subcommand spec" -s h -l help -d 'Print help'
 complete -c rtc -n "__fish_rtc_using_subcommand start" -s h -l help -d 'Print help'

@@ -1,28 +1,34 @@
-//! `rtc check`: whether this machine has what checkpoint and restore need, found out by asking the kernel.
+//! `rtc check`: what this machine has of what containers, checkpoint and restore need, found out by asking the kernel.
 //!
-//! Left out: whether a given container can be saved, which `checkpoint --check` tells.
+//! Left out: whether a given container can be saved, which `checkpoint --check` tells, and what config.json may say, which
+//! `features` tells.
 
+use std::env;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use rtc_runtime::cgroup::Hierarchy;
-use rtc_sys::{kcmp, pagemap, pidfd};
+use rtc_sys::mount::{MountAttr, mount_setattr};
+use rtc_sys::{kcmp, pagemap, pidfd, seccomp};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::pipe::PipeFlags;
 use rustix::thread::{CapabilitySet, capabilities};
 
 use crate::session::Session;
 
 const DESCRIPTION: &str = "   \
-   Prints a line for each thing that the engine needs of the kernel. The status is 1
-   if one is missing.";
+   Prints a line for each thing that rtc uses of this machine: what containers need,
+   what checkpoint and restore need, and what some containers may ask for. The status
+   is 1 if something that is needed is missing.";
 
 /// `check` has no arguments.
 #[derive(Args, Debug)]
-#[command(about = "check that this machine can checkpoint and restore", after_help = DESCRIPTION)]
+#[command(about = "check what this machine supports and what is missing", after_help = DESCRIPTION)]
 pub(crate) struct Check {}
 
 impl Check {
@@ -31,14 +37,21 @@ impl Check {
     pub(crate) fn run(self, _: &Session) -> Result<u8> {
         let mut missing = 0;
         let mut out = String::new();
-        for (name, probe) in NEEDS {
-            match probe() {
-                Ok(()) => out += &format!("{name}: ok\n"),
-                Err(error) => {
-                    out += &format!("{name}: missing: {error:#}\n");
-                    missing = 1;
+        for (title, probes) in [("containers", &CONTAINERS[..]), ("checkpoint and restore", &ENGINE)] {
+            out += &format!("{title}\n");
+            for (name, probe) in probes {
+                match probe() {
+                    Ok(()) => out += &format!("  {name}: ok\n"),
+                    Err(error) => {
+                        out += &format!("  {name}: missing: {error:#}\n");
+                        missing = 1;
+                    }
                 }
             }
+        }
+        out += "not needed by all\n";
+        for (name, look) in OPTIONAL {
+            out += &format!("  {name}: {}\n", look());
         }
         io::stdout().write_all(out.as_bytes()).context("write to stdout")?;
         Ok(missing)
@@ -48,7 +61,7 @@ impl Check {
 /// `criu check`: its words, for scripts.
 pub(crate) fn as_criu() -> ExitCode {
     let failures: Vec<String> =
-        NEEDS.iter().filter_map(|(name, probe)| Some(format!("Error: {name}: {:#}\n", probe().err()?))).collect();
+        ENGINE.iter().filter_map(|(name, probe)| Some(format!("Error: {name}: {:#}\n", probe().err()?))).collect();
     let _ = match failures.as_slice() {
         [] => io::stdout().write_all(b"Looks good.\n"),
         failures => io::stderr().write_all(failures.concat().as_bytes()),
@@ -58,8 +71,20 @@ pub(crate) fn as_criu() -> ExitCode {
 
 type Probe = fn() -> Result<()>;
 
+/// What no container can do without.
+const CONTAINERS: [(&str, Probe); 6] = [
+    ("namespaces", namespaces),
+    ("cgroup v2", cgroup),
+    // Linux 5.6: paths inside the root file system.
+    ("openat2", resolve),
+    // Linux 5.12, the youngest call of all that are needed.
+    ("mount_setattr", mount_attributes),
+    ("pidfd_open", pidfds),
+    ("seccomp filters", filters),
+];
+
 /// What the engine can't do without.
-const NEEDS: [(&str, Probe); 6] = [
+const ENGINE: [(&str, Probe); 5] = [
     // Seizing, other tasks' ids, namespaces, mounts.
     ("privilege", privilege),
     // Yama can forbid ptrace to everybody.
@@ -69,8 +94,145 @@ const NEEDS: [(&str, Probe); 6] = [
     ("kcmp", same_files),
     // Linux 6.7: which pages have contents.
     ("PAGEMAP_SCAN", scan),
-    ("cgroup v2", cgroup),
 ];
+
+/// What is of use to some, with what it means to be without.
+const OPTIONAL: [(&str, fn() -> String); 9] = [
+    ("cgroup controllers", controllers),
+    ("systemd cgroup driver", systemd),
+    ("containers of ordinary users", rootless),
+    ("time namespace", time_namespace),
+    ("seccomp notification", notification),
+    ("AppArmor", apparmor),
+    ("SELinux", selinux),
+    ("ids of restored timers", timers),
+    ("programs of engines", programs),
+];
+
+fn namespaces() -> Result<()> {
+    let missing = |name: &&str| !Path::new("/proc/self/ns").join(name).exists();
+    let missing: Vec<&str> = ["cgroup", "ipc", "mnt", "net", "pid", "uts"].into_iter().filter(missing).collect();
+    if !missing.is_empty() {
+        bail!("the kernel has none of kind {}", missing.join(", "));
+    }
+    Ok(())
+}
+
+fn resolve() -> Result<()> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    rustix::fs::openat2(CWD, "/", flags, Mode::empty(), ResolveFlags::IN_ROOT).context("Linux 5.6 is needed")?;
+    Ok(())
+}
+
+fn mount_attributes() -> Result<()> {
+    let root = File::open("/").context("open /")?;
+    // Nothing to set: the kernel only looks whether it knows the call.
+    mount_setattr(root.as_fd(), false, &MountAttr::default()).context("Linux 5.12 is needed")?;
+    Ok(())
+}
+
+fn pidfds() -> Result<()> {
+    pidfd::open(own_pid())?;
+    Ok(())
+}
+
+fn filters() -> Result<()> {
+    // SECCOMP_RET_ALLOW (linux/seccomp.h)
+    if !seccomp::knows_action(0x7fff_0000) {
+        bail!("the kernel is built without CONFIG_SECCOMP_FILTER");
+    }
+    Ok(())
+}
+
+fn controllers() -> String {
+    const KNOWN: [&str; 7] = ["cpu", "cpuset", "hugetlb", "io", "memory", "pids", "rdma"];
+    let found = Hierarchy::find().and_then(|hierarchy| hierarchy.controllers()).unwrap_or_default();
+    let missing: Vec<&str> = KNOWN.into_iter().filter(|name| !found.iter().any(|found| found == name)).collect();
+    match (found.is_empty(), missing.is_empty()) {
+        (_, true) => found.join(" "),
+        (true, _) => "none (version 1 may have them): limits of resources are refused".into(),
+        _ => format!("{}; without {}, whose limits are refused", found.join(" "), missing.join(" ")),
+    }
+}
+
+fn systemd() -> String {
+    match Path::new("/run/systemd/system").is_dir() {
+        true => "ok".into(),
+        false => "systemd does not run here: --systemd-cgroup is refused".into(),
+    }
+}
+
+fn rootless() -> String {
+    let number = |file: &str| fs::read_to_string(file).ok().and_then(|text| text.trim().parse::<u64>().ok());
+    if number("/proc/sys/user/max_user_namespaces").unwrap_or(0) == 0 {
+        return "user namespaces are off (user.max_user_namespaces)".into();
+    }
+    if number("/proc/sys/kernel/unprivileged_userns_clone") == Some(0) {
+        return "user namespaces are root's alone (kernel.unprivileged_userns_clone)".into();
+    }
+    if number("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == Some(1) {
+        return "user namespaces take an AppArmor profile (contrib/lsm/apparmor.md)".into();
+    }
+    match on_path("newuidmap") && on_path("newgidmap") {
+        true => "ok".into(),
+        false => "with their own id alone: newuidmap and newgidmap are missing (package uidmap)".into(),
+    }
+}
+
+fn time_namespace() -> String {
+    match Path::new("/proc/self/ns/time").exists() {
+        true => "ok".into(),
+        false => "Linux 5.6 is needed: linux.timeOffsets is refused".into(),
+    }
+}
+
+fn notification() -> String {
+    // SECCOMP_RET_USER_NOTIF (linux/seccomp.h)
+    match seccomp::knows_action(0x7fc0_0000) {
+        true => "ok".into(),
+        false => "Linux 5.0 is needed: SCMP_ACT_NOTIFY is refused".into(),
+    }
+}
+
+fn apparmor() -> String {
+    match fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.trim() == "Y") {
+        true => "on".into(),
+        false => "off: profiles have no effect".into(),
+    }
+}
+
+fn selinux() -> String {
+    match fs::read_to_string("/sys/fs/selinux/enforce").map(|text| text.trim() == "1") {
+        Ok(true) => "on, enforcing".into(),
+        Ok(false) => "on, permissive".into(),
+        Err(_) => "off: labels have no effect".into(),
+    }
+}
+
+fn timers() -> String {
+    match rtc_sys::events::timer_ids_can_be_chosen() {
+        true => "ok".into(),
+        false => "found by counting up to them: Linux 6.15 is needed to choose them".into(),
+    }
+}
+
+fn programs() -> String {
+    let criu = match on_path("criu") {
+        true => "criu is there",
+        false => "no criu, which podman and CRI-O look for before a checkpoint (rtc install-shim)",
+    };
+    let shim = match on_path("containerd-shim-rtc-v2") {
+        true => "containerd-shim-rtc-v2 is there",
+        false => "no containerd-shim-rtc-v2 for containerd",
+    };
+    format!("{criu}; {shim}")
+}
+
+/// Whether PATH has such a program.
+fn on_path(name: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).any(|folder| folder.join(name).is_file())
+}
 
 fn privilege() -> Result<()> {
     let own = capabilities(None).context("capget")?.effective;
