@@ -100,7 +100,9 @@ fn program_of_32_bits() -> Vec<u8> {
         code.extend(value.to_le_bytes());
     };
     // creat(path, 0644): number in eax, arguments in ebx, ecx, edx
-    (set(0xb8, 8), set(0xbb, DATA), set(0xb9, 0o644));
+    set(0xb8, 8);
+    set(0xbb, DATA);
+    set(0xb9, 0o644);
     // int 0x80; mov ebx, eax
     code.extend([0xcd, 0x80, 0x89, 0xc3]);
     let mut set = |opcode: u8, value: u32| {
@@ -108,7 +110,9 @@ fn program_of_32_bits() -> Vec<u8> {
         code.extend(value.to_le_bytes());
     };
     // write(fd, newline, 1)
-    (set(0xb8, 4), set(0xb9, newline), set(0xba, 1));
+    set(0xb8, 4);
+    set(0xb9, newline);
+    set(0xba, 1);
     // int 0x80; again: mov eax, 29 (pause); int 0x80; jmp again
     code.extend([0xcd, 0x80, 0xb8, 29, 0, 0, 0, 0xcd, 0x80, 0xeb, 0xf7]);
     let length = HEADERS + (data.len() + code.len()) as u32;
