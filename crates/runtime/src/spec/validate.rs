@@ -142,11 +142,10 @@ fn hostname(facts: &Facts<'_>) -> std::result::Result<(), String> {
 
 fn user_namespace(facts: &Facts<'_>) -> std::result::Result<(), String> {
     let mapped = |list: &Option<Vec<_>>| list.as_ref().is_some_and(|list| !list.is_empty());
-    let mappings = mapped(facts.linux.uid_mappings()) || mapped(facts.linux.gid_mappings());
     let list = facts.linux.namespaces().as_deref().unwrap_or_default();
     let user = list.iter().find(|namespace| namespace.typ() == LinuxNamespaceType::User);
     match user {
-        None if mappings => Err("linux.uidMappings or gidMappings without a user namespace".into()),
+        // Mappings without one mean nothing.
         Some(user) if user.path().is_none() => {
             if !mapped(facts.linux.uid_mappings()) || !mapped(facts.linux.gid_mappings()) {
                 return Err("a new user namespace needs linux.uidMappings and gidMappings".into());

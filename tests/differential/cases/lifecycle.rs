@@ -1,0 +1,206 @@
+//! Commands, their order, their exit statuses; hooks.
+
+use crate::case::{Case, calls, prints, refused};
+
+const RUN: (&str, i32, Option<&str>, &str) = ("run --detach --bundle BUNDLE ID", 0, Some(""), "");
+
+pub(super) fn all() -> Vec<Case> {
+    [commands(), failures(), bad_names(), hooks()].into_iter().flatten().collect()
+}
+
+fn commands() -> Vec<Case> {
+    vec![
+        calls(
+            "a life",
+            &[],
+            &[
+                ("create --bundle BUNDLE ID", 0, Some(""), ""),
+                ("exec ID true", 0, Some(""), ""),
+                ("start ID", 0, Some(""), ""),
+                ("start ID", 1, None, "cannot start an already running container"),
+                ("exec ID false", 1, None, ""),
+                ("exec ID sh -c exit${IFS}42", 42, None, ""),
+                ("exec ID sh -c kill${IFS}-9${IFS}$$", 137, None, ""),
+                ("list -q", 0, None, ""),
+                ("pause ID", 0, Some(""), ""),
+                ("resume ID", 0, Some(""), ""),
+                ("delete --force ID", 0, Some(""), ""),
+            ],
+        ),
+        calls(
+            "options after the id",
+            &[],
+            &[("create ID --bundle BUNDLE", 0, Some(""), ""), ("delete ID --force", 0, Some(""), "")],
+        ),
+        calls("create says nothing", &[], &[("create --bundle BUNDLE ID", 0, Some(""), "")]),
+        calls(
+            "delete of a created container",
+            &[],
+            &[
+                ("create --bundle BUNDLE ID", 0, Some(""), ""),
+                ("delete ID", 0, Some(""), ""),
+                ("state ID", 1, None, "does not exist"),
+            ],
+        ),
+        calls(
+            "delete by force of a paused container",
+            &[],
+            &[RUN, ("pause ID", 0, Some(""), ""), ("delete --force ID", 0, Some(""), "")],
+        ),
+        calls("delete of nothing by force", &[], &[("delete --force ID", 0, Some(""), "")]),
+        calls(
+            "ps as json",
+            &[],
+            &[RUN, ("ps --format json NOSUCH", 1, None, "does not exist"), ("ps --format json ID", 0, None, "")],
+        ),
+        calls("features", &[], &[("features", 0, None, "")]),
+        prints("the program's status", &[], "true", ""),
+    ]
+}
+
+fn failures() -> Vec<Case> {
+    vec![
+        calls(
+            "exec fails with 255",
+            &[],
+            &[
+                ("exec ID true", 255, None, "container does not exist"),
+                RUN,
+                ("exec ID nosuch", 255, None, "exec: \"nosuch\": executable file not found in $PATH"),
+                ("exec --pid-file HERE/none/file ID true", 255, None, "--pid-file"),
+                ("pause ID", 0, Some(""), ""),
+                ("exec ID true", 255, None, "cannot exec in a paused container"),
+            ],
+        ),
+        calls(
+            "delete of a running container",
+            &[],
+            &[RUN, ("delete ID", 1, None, "that is not stopped: running"), ("exec ID true", 0, None, "")],
+        ),
+        calls(
+            "an id that is taken",
+            &[],
+            &[
+                RUN,
+                ("create --bundle BUNDLE ID", 1, None, "container with given ID already exists"),
+                ("exec ID true", 0, None, ""),
+            ],
+        ),
+        calls(
+            "signals that are none",
+            &[],
+            &[
+                RUN,
+                ("kill ID BOGUS", 1, None, "unknown signal \"BOGUS\""),
+                ("kill ID 65", 1, None, "unknown signal \"65\""),
+            ],
+        ),
+    ]
+}
+
+fn bad_names() -> Vec<Case> {
+    vec![
+        calls(
+            "commands on nothing",
+            &[],
+            &[
+                ("state ID", 1, None, "does not exist"),
+                ("start ID", 1, None, "does not exist"),
+                ("kill ID KILL", 1, None, "does not exist"),
+                ("pause ID", 1, None, "does not exist"),
+                ("resume ID", 1, None, "does not exist"),
+                ("delete ID", 1, None, "does not exist"),
+                ("update --pids-limit 5 ID", 1, None, "does not exist"),
+            ],
+        ),
+        calls("resume of a running container", &[], &[RUN, ("resume ID", 1, None, "container not paused")]),
+        calls(
+            "no id",
+            &[],
+            &[
+                ("state", 1, None, "requires exactly 1 argument"),
+                ("kill", 1, None, "requires"),
+                ("delete", 1, None, "requires"),
+            ],
+        ),
+        calls(
+            "ids that lead elsewhere",
+            &[],
+            &[
+                ("create --bundle BUNDLE ../x", 1, None, "invalid container ID format"),
+                ("create --bundle BUNDLE a/b", 1, None, "invalid container ID format"),
+            ],
+        ),
+        calls("a root of states that isn't there", &[], &[("--root HERE/none list", 1, None, "/none")]),
+        calls(
+            "a terminal without a socket",
+            &[("/process/terminal", "true")],
+            &[("create --bundle BUNDLE ID", 1, None, "cannot allocate tty"), ("state ID", 1, None, "does not exist")],
+        ),
+    ]
+}
+
+fn hook(kind: &str, script: &str) -> String {
+    format!(
+        r#"{{"{kind}":[{{"path":"/bin/busybox","args":["sh","-c","{script}"],"env":["A=from the configuration"]}}]}}"#
+    )
+}
+
+fn hooks() -> Vec<Case> {
+    let mut list = vec![
+        prints(
+            "hooks have arguments and environment",
+            &[("/hooks", &hook("createRuntime", "echo $0 $A > ROOT/said"))],
+            "cat /said",
+            "sh from the configuration\n",
+        ),
+        prints(
+            "start hooks run in the container",
+            &[("/hooks", &hook("startContainer", "hostname > /said"))],
+            "cat /said",
+            "case\n",
+        ),
+        prints(
+            "create hooks see the state",
+            &[("/hooks", &hook("createContainer", "grep -o .status.:.[a-z]* > ROOT/said"))],
+            "cut -c11- /said",
+            "creating\n",
+        ),
+        prints("a poststop hook that fails", &[("/hooks", &hook("poststop", "false"))], "echo runs", "runs\n"),
+        refused(
+            "hook with a relative path",
+            &[("/hooks", r#"{"createRuntime":[{"path":"busybox"}]}"#)],
+            "createRuntime hook #0: path busybox is not absolute",
+        ),
+        refused(
+            "hook that isn't there",
+            &[("/hooks", r#"{"createRuntime":[{"path":"/no/such"}]}"#)],
+            "error running createRuntime hook #0: exec(/no/such) = ENOENT",
+        ),
+        refused(
+            "hook with no time",
+            &[("/hooks", r#"{"createRuntime":[{"path":"/bin/busybox","args":["true"],"timeout":0}]}"#)],
+            "timeout 0 is not above 0",
+        ),
+        refused(
+            "hook that takes too long",
+            &[("/hooks", r#"{"createRuntime":[{"path":"/bin/busybox","args":["sleep","1000"],"timeout":1}]}"#)],
+            "timed out after 1 s",
+        ),
+    ];
+    let failing = [
+        ("prestart hook that fails", "prestart"),
+        ("createRuntime hook that fails", "createRuntime"),
+        ("createContainer hook that fails", "createContainer"),
+        ("startContainer hook that fails", "startContainer"),
+        ("poststart hook that fails", "poststart"),
+    ];
+    for (name, kind) in failing {
+        list.push(refused(
+            name,
+            &[("/hooks", &hook(kind, "echo why >&2; exit 3"))],
+            "hook #0: exit status 3, stdout: , stderr: why",
+        ));
+    }
+    list
+}

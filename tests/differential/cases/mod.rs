@@ -1,0 +1,13 @@
+//! The cases.
+
+mod lifecycle;
+mod mounts;
+mod namespaces;
+mod process;
+
+use crate::case::Case;
+
+/// All of them.
+pub(crate) fn all() -> Vec<Case> {
+    [process::all(), mounts::all(), namespaces::all(), lifecycle::all()].into_iter().flatten().collect()
+}

@@ -1,0 +1,58 @@
+//! Where runc and crun are known to do something else, and why.
+
+use crate::case::{Case, Peer};
+
+/// Case, runtime, reason.
+const DIFFERENCES: &[(&str, Peer, &str)] = &[
+    ("environment", Peer::Runc, "puts the last of equal names at the end"),
+    ("no capabilities", Peer::Runc, "leaves the sets as they are where the configuration has none"),
+    ("memory policy", Peer::Runc, "1.3 doesn't know it"),
+    ("unknown memory policy", Peer::Runc, "1.3 doesn't know it"),
+    ("unknown flag of a memory policy", Peer::Runc, "1.3 doesn't know it"),
+    ("nodes that are none", Peer::Runc, "1.3 doesn't know it"),
+    ("nodes for the default policy", Peer::Runc, "1.3 doesn't know it"),
+    ("another major version", Peer::Runc, "takes any version"),
+    ("another major version", Peer::Crun, "takes any version"),
+    ("bind by type alone", Peer::Runc, "wants the option bind beside the type"),
+    ("bind by type alone", Peer::Crun, "wants the option bind beside the type"),
+    ("links that are copied", Peer::Runc, "crun's option"),
+    ("masked paths", Peer::Runc, "masks a path twice that is named twice"),
+    ("masked paths", Peer::Crun, "masks a path twice that is named twice"),
+    ("no mount namespace", Peer::Runc, "mounts on the host and leaves it there"),
+    ("no mount namespace", Peer::Crun, "mounts on the host and leaves it there"),
+    ("relative working directory", Peer::Crun, "takes it; the specification wants it absolute"),
+    ("exec takes the configuration's process", Peer::Crun, "exec without the limits of the configuration"),
+    ("nice value out of range", Peer::Crun, "leaves it to the kernel, which clamps it"),
+    ("variable without a name", Peer::Crun, "takes it"),
+    ("seccomp notify to nobody", Peer::Crun, "runs without a listener"),
+    ("recursive attributes", Peer::Crun, "can't clear and set at once"),
+    ("bind keeps flags, and clears them when told", Peer::Crun, "doesn't keep the source's flags"),
+    ("idmapped bind", Peer::Crun, "doesn't see earlier mounts at the source"),
+    ("mappings of a tmpfs", Peer::Crun, "leaves them out"),
+    ("destination through a dangling link", Peer::Crun, "doesn't make what a link leads to"),
+    ("mount inside proc", Peer::Crun, "mounts over parts of procfs"),
+    ("mount inside proc through a link", Peer::Crun, "mounts over parts of procfs"),
+    ("mount over proc", Peer::Crun, "mounts over procfs"),
+    ("propagation nobody knows", Peer::Crun, "leaves it out"),
+    ("propagation of a mount", Peer::Crun, "shows it otherwise after the change of root"),
+    ("offsets of an unknown clock", Peer::Crun, "leaves it out"),
+    ("options after the id", Peer::Crun, "takes none"),
+    ("ps as json", Peer::Crun, "has exit status 253"),
+    ("exec fails with 255", Peer::Crun, "has exit status 1"),
+    ("resume of a running container", Peer::Crun, "succeeds"),
+    ("a root of states that isn't there", Peer::Crun, "makes it"),
+    ("create hooks see the state", Peer::Crun, "writes the state with spaces and says created"),
+    ("hook with a relative path", Peer::Crun, "looks for it along PATH"),
+    ("hook with no time", Peer::Crun, "takes it for no limit"),
+];
+
+/// Why a runtime does something else in a case.
+pub(crate) fn of(peer: Peer, case: &str) -> Option<&'static str> {
+    DIFFERENCES.iter().find(|(name, differing, _)| *name == case && *differing == peer).map(|(.., reason)| *reason)
+}
+
+/// Names that no case has.
+pub(crate) fn of_no_case(cases: &[Case]) -> Vec<&'static str> {
+    let unknown = |name: &&str| !cases.iter().any(|case| case.name == *name);
+    DIFFERENCES.iter().map(|(name, ..)| *name).filter(unknown).collect()
+}
