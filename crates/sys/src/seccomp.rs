@@ -107,7 +107,20 @@ pub fn answer(listener: impl AsFd, id: u64, result: std::result::Result<i64, Err
         Ok(value) => (value, 0),
         Err(errno) => (0, -(errno as i32)),
     };
-    let mut response = libc::seccomp_notif_resp { id, val, error, flags: 0 };
+    send(listener, libc::seccomp_notif_resp { id, val, error, flags: 0 })
+}
+
+/// Lets the kernel make a call that was reported (SECCOMP_USER_NOTIF_FLAG_CONTINUE, 5.5).
+///
+/// # Errors
+/// ENOENT when the caller is gone.
+pub fn proceed(listener: impl AsFd, id: u64) -> Result<()> {
+    let flags = libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32;
+    send(listener, libc::seccomp_notif_resp { id, val: 0, error: 0, flags })
+}
+
+fn send(listener: impl AsFd, mut response: libc::seccomp_notif_resp) -> Result<()> {
+    let id = response.id;
     // SAFETY: the kernel reads one `seccomp_notif_resp`.
     let r = unsafe { libc::ioctl(listener.as_fd().as_raw_fd(), NOTIF_SEND, &raw mut response) };
     if r < 0 { Err(Error::last("ioctl", format_args!("SECCOMP_IOCTL_NOTIF_SEND, {id}"))) } else { Ok(()) }

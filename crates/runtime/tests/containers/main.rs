@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 #![allow(missing_docs, clippy::unwrap_used, clippy::print_stderr)]
 
+mod agent;
 mod bundle;
 mod console;
 mod exec;
@@ -35,6 +36,7 @@ fn main() {
         exec::TESTS,
         mounts::TESTS,
         security::TESTS,
+        agent::TESTS,
         namespaces::TESTS,
         hooks::TESTS,
         console::TESTS,
