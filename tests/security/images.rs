@@ -178,6 +178,31 @@ fn the_cgroup_hierarchy() {
     assert!(above.contains(&"bin"), "above it is the container's root: {output}");
 }
 
+/// CVE-2015-5228 and its like: an image directory, unpacked from a stranger's archive, has links where rtc writes.
+#[test]
+fn links_beside_an_image() {
+    let (bundle, outside) = beside(&["sleep", "1000"]);
+    let bundle = bundle.running();
+    let image = bundle.file("image");
+    for name in ["dump.log", "stats-dump", "inventory.img", "descriptors.json"] {
+        fs::create_dir_all(&image).unwrap();
+        symlink(outside.join("mark"), image.join(name)).unwrap();
+        // Without statistics it succeeds all the same.
+        bundle.call("checkpoint", &["--leave-running", "--image-path", image.to_str().unwrap()]);
+        untouched(&bundle, &outside);
+        fs::remove_dir_all(&image).unwrap();
+    }
+    assert_eq!(bundle.status(), "running");
+    bundle.call("checkpoint", &["--image-path", image.to_str().unwrap()]).ok();
+    for name in ["restore.log", "stats-restore"] {
+        let _ = fs::remove_file(image.join(name));
+        symlink(outside.join("mark"), image.join(name)).unwrap();
+    }
+    // They are of no use to the container: whether it is restored is the same.
+    bundle.call("restore", &["-d", "--image-path", image.to_str().unwrap()]);
+    untouched(&bundle, &outside);
+}
+
 /// A container that was never let go of by its maker isn't started by a link in the place of its FIFO.
 #[test]
 fn the_state_is_not_the_containers() {

@@ -3,9 +3,12 @@
 //! podman asks whether inventory.img is there and reads stats-dump and stats-restore for --print-stats;
 //! runc and crun keep the names of the standard descriptors in descriptors.json. Restore reads none of them.
 
+use crate::checkpointing::open_plain;
 use anyhow::{Context, Result};
 use rtc_checkpoint::{dump, restore};
 use rtc_runtime::Stdio;
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -135,7 +138,8 @@ pub(crate) fn describe_stdio(dir: &Path, stdio: &[Stdio; 3]) -> Result<()> {
 
 fn write(dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
     let path = dir.join(name);
-    std::fs::write(&path, bytes).with_context(|| format!("write {}", path.display()))
+    let written = open_plain(&path, OpenOptions::new().write(true).truncate(true)).and_then(|mut f| f.write_all(bytes));
+    written.with_context(|| format!("write {}", path.display()))
 }
 
 #[cfg(test)]

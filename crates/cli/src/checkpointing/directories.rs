@@ -9,6 +9,19 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use rustix::fs::OFlags;
 
+/// Opens or makes a file beside an image, readable for root alone.
+///
+/// An engine may have unpacked the directory from an archive of a stranger's: a link there must not lead a write of
+/// root's to another file, nor a FIFO hold it up.
+///
+/// # Errors
+/// What is there is no regular file; or it can't be opened.
+pub(crate) fn open_plain(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = options.create(true).mode(0o600).custom_flags(flags.bits() as i32).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is not a regular file")) }
+}
+
 /// The default image directory, relative to the caller's.
 const DEFAULT: &str = "checkpoint";
 
@@ -65,8 +78,7 @@ impl Directories {
     /// It can't be opened or made.
     pub(crate) fn log(&self, name: &Path) -> Result<File> {
         let path = self.work.join(name);
-        let opened = OpenOptions::new().append(true).create(true).mode(0o600).open(&path);
-        opened.with_context(|| format!("open {}", path.display()))
+        open_plain(&path, OpenOptions::new().append(true)).with_context(|| format!("open {}", path.display()))
     }
 
     /// Checks `--parent-path`: relative to the image directory, and there.

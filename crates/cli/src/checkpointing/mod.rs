@@ -4,4 +4,4 @@ mod criu_config;
 mod directories;
 
 pub(crate) use criu_config::CriuConfig;
-pub(crate) use directories::Directories;
+pub(crate) use directories::{Directories, open_plain};
