@@ -142,6 +142,28 @@ fn exec_of_a_process_object() {
 }
 
 /// `exec -p <(…)`: the file may be a pipe.
+/// What a process object leaves out is the container's.
+#[test]
+fn exec_of_a_process_object_inherits() {
+    differs(&[(Kind::Crun, "takes a process object as it is"), (Kind::Runc, "this old one takes no umask")], || {
+        let bundle = Bundle::new(&SLEEP).with(|config| {
+            config["process"]["rlimits"] = json!([{ "type": "RLIMIT_NOFILE", "soft": 64, "hard": 128 }]);
+            config["process"]["user"]["umask"] = json!(0o27);
+            config["process"]["noNewPrivileges"] = json!(true);
+        });
+        let bundle = bundle.running();
+        let script = "umask; ulimit -n; grep NoNewPrivs /proc/self/status";
+        let own = json!({ "cwd": "/", "user": { "uid": 0, "gid": 0 }, "args": ["/bin/sh", "-c", script], "env": ["PATH=/bin"] });
+        let mut other = own.clone();
+        other["user"]["umask"] = json!(0);
+        other["rlimits"] = json!([{ "type": "RLIMIT_NOFILE", "soft": 32, "hard": 32 }]);
+        for (process, expected) in [(own, "0027\n64\nNoNewPrivs:\t1\n"), (other, "0000\n32\nNoNewPrivs:\t1\n")] {
+            fs::write(bundle.file("process.json"), process.to_string()).unwrap();
+            assert_eq!(bundle.call("exec", &["--process", "process.json"]).ok(), expected);
+        }
+    });
+}
+
 #[test]
 fn exec_of_a_process_object_from_a_pipe() {
     let bundle = Bundle::new(&SLEEP).running();

@@ -78,6 +78,14 @@ pub(crate) fn fail(message: &str) {
     }
 }
 
+/// A line on stderr as it is, and in the log if that is elsewhere.
+pub(crate) fn bare(message: &str) {
+    if let Some(logger) = LOGGER.get().filter(|logger| logger.sink.is_elsewhere()) {
+        logger.write(Level::Error, message, &[]);
+    }
+    to_stderr(&format!("{message}\n"));
+}
+
 impl Logger {
     fn write(&self, level: Level, message: &str, warnings: &[String]) {
         let line = line(self.format, level, message, warnings, SystemTime::now());

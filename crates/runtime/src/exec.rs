@@ -4,9 +4,9 @@
 //! enough; the child joins all others at once by init's pidfd, which can't have become another process's.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{Linux, Process, Spec};
+use oci_spec::runtime::Linux;
 use rtc_sys::CallExt;
 use rtc_sys::clone::{self, Clone3, Cloned, flags};
 
@@ -16,6 +16,7 @@ use crate::container::{Container, oci_state};
 use crate::error::{Context, Error, Kind, Result};
 use crate::init::{self, Child, ProcessPlan, Side, Step, Talk, step};
 use crate::namespaces::{Entered, Namespaces};
+use crate::overrides::{ExecProcess, process_of};
 use crate::proc::Proc;
 use crate::process;
 use crate::rootless;
@@ -41,67 +42,6 @@ pub struct ExecOptions {
     pub cgroup: Option<PathBuf>,
     /// Don't refuse a paused container: the process waits for its resume.
     pub ignore_paused: bool,
-}
-
-/// What `exec` runs.
-#[derive(Debug)]
-pub enum ExecProcess {
-    /// The bytes of a process.json: the specification's `process` object.
-    Json(Vec<u8>),
-    /// The container's own process with changes.
-    Overrides(Overrides),
-}
-
-/// Changes to the container's own process.
-#[derive(Clone, Debug, Default)]
-pub struct Overrides {
-    /// Program and arguments; not empty.
-    pub args: Vec<String>,
-    /// Added to the environment.
-    pub env: Vec<String>,
-    /// The working directory.
-    pub cwd: Option<PathBuf>,
-    /// The process gets a terminal.
-    pub tty: bool,
-    /// Another user.
-    pub user: Option<User>,
-    /// Added to the additional groups.
-    pub additional_gids: Vec<u32>,
-    /// Capabilities to add (`CAP_CHOWN`).
-    pub capabilities: Vec<String>,
-    /// Sets no_new_privs; `None` leaves the container's own setting.
-    pub no_new_privs: Option<bool>,
-    /// Another AppArmor profile.
-    pub apparmor: Option<String>,
-    /// Another SELinux label.
-    pub process_label: Option<String>,
-}
-
-/// A user for `exec`, as `--user UID[:GID]` names it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct User {
-    /// The user id.
-    pub uid: u32,
-    /// The group id; without it the container's own stays, as in runc.
-    pub gid: Option<u32>,
-}
-
-impl std::str::FromStr for User {
-    type Err = Error;
-
-    /// Parses `UID` or `UID:GID`, decimal digits and nothing else.
-    fn from_str(text: &str) -> Result<Self> {
-        let number = |part: &str, what: &str| {
-            let digits = !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
-            part.parse().ok().filter(|_| digits).ok_or_else(|| {
-                Error::new(Kind::Invalid, format!("{what} {part:?} of user {text:?} is not a number: give UID[:GID]"))
-            })
-        };
-        match text.split_once(':') {
-            None => Ok(Self { uid: number(text, "uid")?, gid: None }),
-            Some((uid, gid)) => Ok(Self { uid: number(uid, "uid")?, gid: Some(number(gid, "gid")?) }),
-        }
-    }
 }
 
 /// A process that runs.
@@ -236,57 +176,6 @@ fn check_status(status: Status, ignore_paused: bool) -> Result<()> {
     }
 }
 
-/// The process to run, and the capabilities to add to it.
-fn process_of(spec: &Spec, what: &ExecProcess) -> Result<(Process, Vec<String>)> {
-    let own = spec.process().clone();
-    match what {
-        ExecProcess::Json(bytes) => {
-            let mut process = spec::parse_process(bytes)?;
-            if process.capabilities().is_none() {
-                process.set_capabilities(own.and_then(|own| own.capabilities().clone()));
-            }
-            Ok((process, Vec::new()))
-        }
-        ExecProcess::Overrides(changes) => {
-            let own = own.ok_or_else(|| Error::new(Kind::Invalid, "the container's configuration has no process"))?;
-            Ok((changes.apply(own), changes.capabilities.clone()))
-        }
-    }
-}
-
-impl Overrides {
-    fn apply(&self, mut process: Process) -> Process {
-        process.set_args(Some(self.args.clone()));
-        process.set_terminal(Some(self.tty));
-        let mut env = process.env().clone().unwrap_or_default();
-        env.extend(self.env.iter().cloned());
-        process.set_env(Some(env));
-        if let Some(cwd) = &self.cwd {
-            process.set_cwd(cwd.clone());
-        }
-        let user = process.user_mut();
-        if let Some(User { uid, gid }) = self.user {
-            user.set_uid(uid);
-            user.set_gid(gid.unwrap_or(user.gid()));
-        }
-        if !self.additional_gids.is_empty() {
-            let mut gids = user.additional_gids().clone().unwrap_or_default();
-            gids.extend(&self.additional_gids);
-            user.set_additional_gids(Some(gids));
-        }
-        if self.no_new_privs.is_some() {
-            process.set_no_new_privileges(self.no_new_privs);
-        }
-        if self.apparmor.is_some() {
-            process.set_apparmor_profile(self.apparmor.clone());
-        }
-        if self.process_label.is_some() {
-            process.set_selinux_label(self.process_label.clone());
-        }
-        process
-    }
-}
-
 /// The namespaces that the container has of its own or by path: all others are the host's.
 pub(crate) fn kinds_to_join(linux: &Linux) -> u64 {
     let namespaces = Namespaces::plan(linux);
@@ -323,7 +212,7 @@ struct Joiner {
 impl Joiner {
     fn clone_child(&mut self, cgroup: Option<Cgroup>, options: &ExecOptions) -> Result<(i32, OwnedFd)> {
         let cgroup = match (cgroup, &options.cgroup) {
-            (Some(cgroup), Some(path)) => Some(cgroup.sub(path)?),
+            (Some(cgroup), Some(path)) => Some(cgroup.sub(path).map_err(|e| missing_cgroup(path, e))?),
             (cgroup, _) => cgroup,
         };
         match self.clone_into(cgroup.as_ref()) {
@@ -339,7 +228,11 @@ impl Joiner {
                 self.placement.as_ref().map_or(Ok(()), |placement| placement.move_process(pid))?;
                 Ok((pid, pidfd))
             }
-            other => other,
+            Err(e) => match options.cgroup.as_deref() {
+                Some(path) => Err(busy_cgroup(path, e)),
+                None => Err(e),
+            },
+            made => made,
         }
     }
 
@@ -392,6 +285,24 @@ fn is_denied(error: &Error) -> bool {
     error.sys().is_some_and(|e| e.call() == "clone3" && e.errno() == rtc_sys::Errno::EACCES)
 }
 
+/// In the words that callers of runc look for.
+fn missing_cgroup(path: &Path, error: Error) -> Error {
+    if error.sys().is_none_or(|e| e.errno() != rtc_sys::Errno::ENOENT) {
+        return error;
+    }
+    let message = format!("open sub cgroup {}: no such file or directory", path.display());
+    Error::new(Kind::Invalid, message).with_hint("make it in the container's cgroup first")
+}
+
+/// The same for a cgroup that has been asked for and takes no processes.
+fn busy_cgroup(path: &Path, error: Error) -> Error {
+    if !is_no_place(&error) {
+        return error;
+    }
+    let message = format!("adding pid {} to cgroups: {}: device or resource busy", std::process::id(), path.display());
+    Error::new(Kind::WrongState, message).with_hint("it has cgroups below it that have controllers: name one of them")
+}
+
 fn is_no_place(error: &Error) -> bool {
     use rtc_sys::Errno;
     error
@@ -413,40 +324,5 @@ impl Drop for Guard {
         if let Some(Err(e)) = self.0.as_ref().map(process::kill_and_reap) {
             log::warn!("kill the new process: {e}");
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn users_are_numbers_and_nothing_else() {
-        assert_eq!("1000:5".parse::<User>().unwrap(), User { uid: 1000, gid: Some(5) });
-        assert_eq!("0".parse::<User>().unwrap(), User { uid: 0, gid: None });
-        for bad in ["", ":", "1:", ":1", "1:2:3", "+1", "-1", "root", "1 ", "4294967296"] {
-            assert!(bad.parse::<User>().is_err(), "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn changes_leave_the_rest_as_it_is() {
-        let own: Process = serde_json::from_str(
-            r#"{"user":{"uid":1,"gid":2,"additionalGids":[3]},"cwd":"/x","args":["a"],"env":["A=1"],"terminal":true}"#,
-        )
-        .unwrap();
-        let changes = Overrides {
-            args: vec!["b".into()],
-            env: vec!["B=2".into()],
-            user: Some(User { uid: 7, gid: None }),
-            additional_gids: vec![9],
-            ..Overrides::default()
-        };
-        let process = changes.apply(own);
-        assert_eq!((process.user().uid(), process.user().gid()), (7, 2));
-        assert_eq!(process.user().additional_gids().as_deref(), Some(&[3, 9][..]));
-        assert_eq!(process.env().as_deref(), Some(&["A=1".to_owned(), "B=2".to_owned()][..]));
-        assert_eq!(process.terminal(), Some(false));
-        assert_eq!(process.cwd(), &PathBuf::from("/x"));
     }
 }

@@ -6,7 +6,7 @@ use crate::session::Session;
 use crate::terminal::Terminal;
 use anyhow::{Context, Result};
 use clap::Args;
-use rtc_runtime::Container;
+use rtc_runtime::{Container, Kind};
 
 use super::create::Common;
 
@@ -46,7 +46,14 @@ impl Run {
             return Ok(0);
         }
         let foreground = Foreground::prepare(!self.no_subreaper)?;
-        let mut container = rtc_runtime::run(&session.host, &options)?;
+        let mut container = match rtc_runtime::run(&session.host, &options) {
+            Err(error) if never_began(&error) => {
+                // The program's stderr is this one, and the kernel's word about it is all there is to say.
+                logger::bare(&error.to_string());
+                return Ok(NEVER_BEGAN);
+            }
+            other => other?,
+        };
         logger::release();
         if let Some(readiness) = container.take_readiness() {
             // Beside the wait for the container's end; it ends with it.
@@ -54,6 +61,14 @@ impl Run {
         }
         stay(&foreground, container, self.keep)
     }
+}
+
+/// The status of a container whose program can't be executed, as runc's.
+const NEVER_BEGAN: u8 = 255;
+
+/// Whether the kernel refused to execute a program that was found: its interpreter is missing, its format unknown.
+fn never_began(error: &rtc_runtime::Error) -> bool {
+    *error.kind() == Kind::Exec && !error.to_string().starts_with("exec: ")
 }
 
 /// Stays with a started container until its end, then deletes it unless it is to be kept.
