@@ -197,8 +197,12 @@ impl Container {
         Image { path: image, took }
     }
 
+    /// Checks that nothing is left of the container: no process, no state, no mount.
+    ///
+    /// # Panics
+    /// Where something is.
     #[track_caller]
-    fn assert_gone(&self) {
+    pub fn assert_gone(&self) {
         assert!(watch::ended(&self.init, Duration::from_secs(10)), "the first process still lives");
         self.reap();
         assert_eq!(self.status(), None, "the runtime still knows the container");
@@ -206,6 +210,35 @@ impl Container {
         assert!(!listed.contains(&self.id), "a task of the container is left: {listed}");
         let mounts = crate::scratch::mounts_below(self.scratch.path());
         assert!(mounts.is_empty(), "mounts are left behind on the host: {mounts:?}");
+    }
+
+    /// The words of a command of the runtime that ends in the container's id.
+    pub fn words(&self, args: &[&str]) -> Vec<String> {
+        let mut words = self.runtime.words();
+        words.extend(args.iter().map(|arg| (*arg).to_owned()));
+        words.push(self.id.clone());
+        words
+    }
+
+    /// The flags that a restore of this container needs: bundle and pid file.
+    pub fn restore_flags(&self) -> Vec<String> {
+        let pid_file = self.scratch.path().join("pid");
+        let _ = fs::remove_file(&pid_file);
+        ["--detach", "--bundle", text(&self.bundle), "--pid-file", text(&pid_file)].map(str::to_owned).to_vec()
+    }
+
+    /// Takes note of the first process that a command made which was not run here.
+    ///
+    /// # Panics
+    /// Where there is none.
+    #[track_caller]
+    pub fn found(&mut self) {
+        (self.pid, self.init) = held(&self.scratch.path().join("pid"));
+    }
+
+    /// A folder for whatever a test puts beside the container.
+    pub fn folder(&self, name: &str) -> PathBuf {
+        self.scratch.folder(name)
     }
 
     /// Brings the container back from an image, under the same name and from the same bundle.

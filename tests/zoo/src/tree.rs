@@ -1,9 +1,12 @@
 //! Processes: parents and children, zombies, groups and sessions, stopped ones.
 
-use crate::base::{Check, Child, Named, Prepare, Result, check, holds, same, state, sys};
+use crate::base::{Check, Child, Named, Prepare, Result, Worker, check, holds, read, same, state, sys, write};
 use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 
 pub(crate) const ZOO: &[(&str, Prepare)] = &[
+    ("small_tree", small_tree),
     ("process_tree", process_tree),
     ("many_processes", many_processes),
     ("orphan", orphan),
@@ -16,6 +19,38 @@ pub(crate) const ZOO: &[(&str, Prepare)] = &[
     ("exit_signal", exit_signal),
     ("pids_go_on", pids_go_on),
 ];
+
+/// A little of everything: a child, threads in both, pipes, a connection, a socket pair with something in it, memory.
+fn small_tree() -> Result<Check> {
+    crate::tcp::loopback_up()?;
+    let listener = TcpListener::bind("127.0.0.1:0").named("bind")?;
+    let client = TcpStream::connect(listener.local_addr().named("name")?).named("connect")?;
+    let (server, _) = listener.accept().named("accept")?;
+    let (left, right) = UnixStream::pair().named("socketpair")?;
+    write(&left, b"waits")?;
+    let thread = || Worker::spawn(|| leaf_of(std::process::id() as i32));
+    let threads = [thread()?, thread()?];
+    let mut child = Child::fork(move || {
+        let thread = Worker::spawn(|| leaf_of(std::process::id() as i32))?;
+        let mut own = leaf()?;
+        check(move || own().and_then(|()| thread.check()))
+    })?;
+    let memory: Vec<u32> = (0..300_000).collect();
+    check(move || {
+        threads.iter().try_for_each(Worker::check)?;
+        child.check()?;
+        write(&client, b"over TCP")?;
+        same("connection", read(&server, 100)?, b"over TCP".to_vec())?;
+        same("queue", read(&right, 100)?, b"waits".to_vec())?;
+        write(&left, b"waits")?;
+        holds("memory", memory.iter().enumerate().all(|(at, value)| at as u32 == *value))
+    })
+}
+
+/// A thread goes on in the process it was in.
+fn leaf_of(pid: i32) -> Result<Check> {
+    check(move || same("process of a thread", std::process::id() as i32, pid))
+}
 
 /// pid, parent, group, session.
 fn identity() -> [i32; 4] {
