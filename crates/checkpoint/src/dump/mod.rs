@@ -190,6 +190,9 @@ pub fn dump(options: &Options<'_>, container: &mut dyn Container) -> Result<std:
         return Ok(Err(blockers));
     }
     dump.report.frozen = dump.stopped_at.elapsed();
+    if !options.check_only {
+        dump.image.keep();
+    }
     Ok(Ok(dump.report))
 }
 

@@ -80,12 +80,13 @@ struct PartFile {
     crc32: Option<u32>,
 }
 
-/// An image that is being written. Unless it is committed, its files vanish with it.
+/// An image that is being written. Unless it is committed and kept, its files vanish with it.
 pub struct Writer {
     dir: OwnedFd,
     generation: u32,
     parts: BTreeMap<Part, PartFile>,
     previous: Option<Manifest>,
+    committed: bool,
 }
 
 impl Writer {
@@ -97,7 +98,7 @@ impl Writer {
         // An unreadable manifest is no reason not to write a new one: it is left where it is until the commit.
         let previous = read_manifest(&dir).ok();
         let generation = previous.as_ref().map_or(0, |m| m.generation) + 1;
-        Ok(Self { dir, generation, parts: BTreeMap::new(), previous })
+        Ok(Self { dir, generation, parts: BTreeMap::new(), previous, committed: false })
     }
 
     /// Makes the file of a part, for reading and writing.
@@ -133,7 +134,7 @@ impl Writer {
         self.write(part, &bytes)
     }
 
-    /// Syncs everything and makes the directory a checkpoint.
+    /// Syncs everything and makes the directory a checkpoint. [`Writer::keep`] makes that final.
     ///
     /// # Errors
     /// When the disk is full or broken; then the directory is what it was before.
@@ -152,25 +153,46 @@ impl Writer {
             container: container.to_owned(),
             created,
             machine: super::machine::Machine::here()?,
-            parts: std::mem::take(&mut self.parts),
+            parts: self.parts.clone(),
         };
-        let bytes = serde_json::to_vec_pretty(&manifest).map_err(|e| Error::wrap(Kind::System, e))?;
-        let temporary = format!("{MANIFEST}.{}", self.generation);
-        let result = self.put_manifest(&temporary, &bytes);
-        if result.is_err() {
-            self.parts = manifest.parts; // to be removed
-            let _ = rustix::fs::unlinkat(&self.dir, &temporary, AtFlags::empty());
-            return result;
-        }
+        // From here on there is something to take back, also if the rename is done and can't be synced.
+        self.committed = true;
+        self.put_manifest(&manifest)
+    }
+
+    /// Removes the earlier checkpoint, which this one has replaced.
+    pub fn keep(mut self) {
+        debug_assert!(self.committed, "only a checkpoint can be kept");
+        self.parts.clear();
         for file in self.previous.iter().flat_map(|m| m.parts.values()) {
             if is_plain(&file.name) {
                 let _ = rustix::fs::unlinkat(&self.dir, &file.name, AtFlags::empty());
             }
         }
-        Ok(())
     }
 
-    fn put_manifest(&self, temporary: &str, bytes: &[u8]) -> Result<()> {
+    /// Puts the earlier manifest back, or none.
+    fn take_back(&self) -> Result<()> {
+        match &self.previous {
+            Some(previous) => self.put_manifest(previous),
+            None => match rustix::fs::unlinkat(&self.dir, MANIFEST, AtFlags::empty()).call("unlinkat", MANIFEST) {
+                Err(e) if e.errno() != Errno::ENOENT => Err(e.into()),
+                _ => Ok(()),
+            },
+        }
+    }
+
+    fn put_manifest(&self, manifest: &Manifest) -> Result<()> {
+        let bytes = serde_json::to_vec_pretty(manifest).map_err(|e| Error::wrap(Kind::System, e))?;
+        let temporary = format!("{MANIFEST}.{}", self.generation);
+        let result = self.replace_manifest(&temporary, &bytes);
+        if result.is_err() {
+            let _ = rustix::fs::unlinkat(&self.dir, &temporary, AtFlags::empty());
+        }
+        result
+    }
+
+    fn replace_manifest(&self, temporary: &str, bytes: &[u8]) -> Result<()> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(&self.dir, temporary, flags, Mode::RUSR | Mode::WUSR).call("openat", temporary)?;
         write_all(&fd, bytes).context(|| "write the manifest")?;
@@ -184,6 +206,10 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
+        // A manifest that can't be taken back needs its files.
+        if self.committed && !self.parts.is_empty() && self.take_back().is_err() {
+            return;
+        }
         for file in self.parts.values() {
             // Nothing can be done about a failure here, and nobody takes the file for a checkpoint.
             let _ = rustix::fs::unlinkat(&self.dir, &file.name, AtFlags::empty());

@@ -112,7 +112,10 @@ pub(in super::super) fn conclude(all: &mut [Entry<'_>], cx: &mut Dump<'_>) -> Re
     let list: Vec<End> = all.iter().zip(&fds).map(end).collect::<Result<_>>()?;
     let mut ends = Ends::new(namespace.as_fd(), &list)?;
     let mut concluding = Concluding { all, fds, ends: list, pending: Vec::new(), cx };
-    for n in 0..concluding.all.len() {
+    // Listeners first, whose queues the others may be in. Inode numbers don't tell: each processor counts its own.
+    let (listeners, others): (Vec<usize>, Vec<usize>) =
+        (0..concluding.all.len()).partition(|n| concluding.ends[*n].info.is_listening());
+    for n in listeners.into_iter().chain(others) {
         concluding.classify(n, &mut ends).context(|| format!("{}", concluding.all[n].id))?;
     }
     concluding.check_strangers(&ends)?;

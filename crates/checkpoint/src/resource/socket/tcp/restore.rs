@@ -158,6 +158,9 @@ fn make(entry: Entry<'_>, all: &All<'_>, cx: &Restore<'_>) -> Result<OwnedFd> {
         State::Closed => create_bound(entry),
         State::Ended { error, received } => ended(entry, *error, *received, cx),
         State::Connecting { peer } => connecting(entry, *peer),
+        State::Connected(connection) if matches!(connection.other, Other::Waiting(_)) => {
+            Err(bad_image("it waits at a listener that doesn't know of it"))
+        }
         State::Connected(connection) => connected(entry, connection, all, cx),
         State::Listening { .. } => Err(bad_image("a listener was not made with the others")),
     }
