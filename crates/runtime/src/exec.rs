@@ -221,6 +221,8 @@ impl Joiner {
                 let pid = process::pid_of(&self.child.proc, &self.init)?;
                 self.clone_into(Some(&Hierarchy::find()?.open_of(pid)?))
             }
+            // Told as whoever moves a process would tell it.
+            Err(e) if options.cgroup.is_some() && is_no_place(&e) => self.add_after(cgroup.as_ref()),
             // From a session outside of what the user may change, the user's systemd can move a process. It does
             // nothing of the program's before it is let go.
             Err(e) if self.placement.as_ref().is_some_and(|placement| placement.can_move()) && is_denied(&e) => {
@@ -234,6 +236,14 @@ impl Joiner {
             },
             made => made,
         }
+    }
+
+    /// Makes the process where the caller is, and moves it: the kernel may have changed its mind.
+    fn add_after(&mut self, cgroup: Option<&Cgroup>) -> Result<(i32, OwnedFd)> {
+        let (pid, pidfd) = self.clone_into(None)?;
+        let guard = Guard(Some(pidfd));
+        cgroup.map_or(Ok(()), |cgroup| cgroup.add_named(pid))?;
+        Ok((pid, guard.keep()?))
     }
 
     fn clone_into(&mut self, cgroup: Option<&Cgroup>) -> Result<(i32, OwnedFd)> {

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path};
 use std::time::Duration;
 
-use rtc_sys::CallExt;
+use rtc_sys::{CallExt, Errno};
 use rustix::fs::{AtFlags, Gid, Mode, Uid};
 
 use super::control::{read_at, write_at};
@@ -33,7 +33,8 @@ impl Hierarchy {
         let (dir, is_new) =
             make(self.root().as_fd(), path).context(|| format!("cgroup {}", placement.path.display()))?;
         let cgroup = Cgroup { dir, path: placement.path.clone() };
-        if let Err(error) = cgroup.check_unused() {
+        let typed = if is_new { cgroup.join_threaded() } else { Ok(()) };
+        if let Err(error) = typed.and_then(|()| cgroup.check_unused()) {
             if is_new {
                 // Best effort: the first error is the one to tell.
                 let _ = cgroup.remove(Duration::ZERO);
@@ -45,6 +46,15 @@ impl Hierarchy {
 }
 
 impl Cgroup {
+    /// Makes the cgroup a threaded one where it could hold no processes otherwise: below a threaded one
+    /// (cgroups(7), "Thread mode").
+    fn join_threaded(&self) -> Result<()> {
+        match self.read_optional("cgroup.type")? {
+            Some(kind) if kind.trim() == "domain invalid" => self.write("cgroup.type", "threaded"),
+            _ => Ok(()),
+        }
+    }
+
     fn check_unused(&self) -> Result<()> {
         let events = self.read("cgroup.events")?;
         if flag(&events, "populated") {
@@ -123,7 +133,10 @@ impl Cgroup {
         }
         let path: std::path::PathBuf = path.components().filter(|c| matches!(c, Component::Normal(_))).collect();
         let full = self.path.join(&path);
-        let dir = open_beneath(&self.dir, &path).context(|| format!("cgroup {}", full.display()))?;
+        let dir = open_beneath(&self.dir, &path).map_err(|e| match e.errno() {
+            Errno::ENOENT => Error::new(Kind::Invalid, format!("cgroup {}: no such file or directory", full.display())),
+            _ => Error::from(e).context(format!("cgroup {}", full.display())),
+        })?;
         Ok(Cgroup { dir, path: full })
     }
 
@@ -159,5 +172,17 @@ impl Cgroup {
     /// EBUSY when the cgroup has children with controllers; ESRCH when the process is gone.
     pub fn add(&self, pid: i32) -> Result<()> {
         self.write("cgroup.procs", &pid.to_string())
+    }
+
+    /// As [`Self::add`], with the kernel's refusal in runc's words, which callers look for.
+    ///
+    /// # Errors
+    /// `adding pid N to cgroups: CGROUP: device or resource busy` when the cgroup hands controllers down.
+    pub fn add_named(&self, pid: i32) -> Result<()> {
+        self.add(pid).map_err(|e| {
+            let reason = e.sys().map_or_else(|| e.to_string(), |e| e.errno().desc().to_lowercase());
+            Error::new(Kind::WrongState, format!("adding pid {pid} to cgroups: {}: {reason}", self.path.display()))
+                .with_hint("a cgroup that hands controllers down holds no processes: name one below it")
+        })
     }
 }

@@ -1,6 +1,6 @@
 //! Ending: killing what is in a cgroup, listing it, removing it.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
 use std::time::Duration;
 
@@ -28,13 +28,22 @@ impl Cgroup {
     /// A `cgroup.procs` can't be read. A cgroup that vanishes meanwhile is no error.
     pub fn procs(&self) -> Result<Vec<i32>> {
         let mut pids = Vec::new();
+        let mut is_threaded = false;
         walk(self.dirfd(), &mut |dir| match read_at(dir, "cgroup.procs") {
             Ok(text) => {
-                pids.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid != 0));
+                pids.extend(numbers(&text));
                 Ok(())
             }
-            // EOPNOTSUPP: a threaded cgroup; its processes stand in the threaded domain above it.
-            Err(e) if is_gone(&e) || e.errno() == Errno::EOPNOTSUPP => Ok(()),
+            // A threaded cgroup, whose processes stand in the threaded domain above it: if that is above this one too,
+            // the threads lead to them.
+            Err(e) if e.errno() == Errno::EOPNOTSUPP => {
+                is_threaded |= dir.as_raw_fd() == self.dir.as_raw_fd();
+                if is_threaded {
+                    pids.extend(numbers(&read_at(dir, "cgroup.threads")?).filter_map(process_of));
+                }
+                Ok(())
+            }
+            Err(e) if is_gone(&e) => Ok(()),
             Err(e) => Err(e),
         })
         .context(|| self.noun())?;
@@ -64,7 +73,8 @@ impl Cgroup {
     pub fn kill(&self) -> Result<()> {
         match super::control::write_at(self.dirfd(), "cgroup.kill", "1") {
             Ok(()) => Ok(()),
-            Err(e) if is_gone(&e) => self.kill_by_signals(),
+            // A threaded cgroup can't be killed as one.
+            Err(e) if is_gone(&e) || e.errno() == Errno::EOPNOTSUPP => self.kill_by_signals(),
             Err(e) => Err(e).context(|| self.noun()),
         }
     }
@@ -144,6 +154,17 @@ impl Cgroup {
         let parent = open_parent(self.dirfd())?;
         remove_directory(parent.as_fd(), name)
     }
+}
+
+/// The ids in a list of processes or threads. 0 is one of another pid namespace.
+fn numbers(text: &str) -> impl Iterator<Item = i32> {
+    text.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|id| *id != 0)
+}
+
+/// The process that a thread belongs to; `None` when it is gone.
+fn process_of(thread: i32) -> Option<i32> {
+    let status = std::fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim().parse().ok()
 }
 
 /// Opens the directory above a cgroup's.
@@ -236,6 +257,36 @@ mod tests {
         cgroup.remove(LONG).unwrap();
         result.unwrap();
         assert!(!switch.unwrap());
+        assert_eq!(status.signal(), Some(Signal::SIGKILL as i32));
+    }
+
+    /// Below a threaded cgroup there is no other kind: a container's is made one, and is killed and listed all the same.
+    #[test]
+    fn a_cgroup_below_a_threaded_one_works() {
+        const LONG: Duration = Duration::from_secs(30);
+        let hierarchy = Hierarchy::find().unwrap();
+        let path = format!("/cgroup-eng-threaded-{}", std::process::id());
+        let place =
+            |path: &str| Placement::resolve(CgroupManager::Cgroupfs, Some(path.as_ref()), "x").unwrap().unwrap();
+        let domain = hierarchy.create(&place(&path)).unwrap();
+        let threaded = hierarchy.create(&place(&format!("{path}/threaded"))).unwrap();
+        // With controllers that count by processes there is no thread mode.
+        for controller in domain.read("cgroup.subtree_control").unwrap().split_ascii_whitespace() {
+            domain.write("cgroup.subtree_control", &format!("-{controller}")).unwrap();
+        }
+        threaded.write("cgroup.type", "threaded").unwrap();
+        let container = hierarchy.create(&place(&format!("{path}/threaded/container")));
+        let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let pid = child.id() as i32;
+        let result = domain.add(pid).and_then(|()| container.as_ref().unwrap().add(pid));
+        let listed = container.as_ref().unwrap().procs();
+        let killed = container.as_ref().unwrap().kill();
+        child.stdin.take();
+        let status = child.wait().unwrap();
+        domain.remove(LONG).unwrap();
+        result.unwrap();
+        assert_eq!(listed.unwrap(), [pid]);
+        killed.unwrap();
         assert_eq!(status.signal(), Some(Signal::SIGKILL as i32));
     }
 }
