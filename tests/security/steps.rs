@@ -62,20 +62,23 @@ fn nothing_is_left(bundle: &Bundle, before: &BTreeSet<String>, trace: &Trace) {
 
 /// Kills `command` at its calls, each time after `prepare`.
 fn killed_everywhere(command: &str, args: &[&str], program: &[&str], prepare: impl Fn(&Bundle)) {
-    let bundle = bundle();
-    let before = files(&bundle);
+    in_bundle(&bundle(), command, args, program, prepare);
+}
+
+fn in_bundle(bundle: &Bundle, command: &str, args: &[&str], program: &[&str], prepare: impl Fn(&Bundle)) {
+    let before = files(bundle);
     let mut line = bundle.command(command, args);
     line.args(program);
     let output = bundle.file("output");
     let attack = |at: usize, victim: Victim| {
-        prepare(&bundle);
+        prepare(bundle);
         let trace = trace::run(&line, &output, at, victim);
         if !trace.killed {
             let said = fs::read_to_string(&output).unwrap();
             assert_eq!(trace.status, Some(0), "{command}, call {at} of {}: {said}", trace.calls);
         }
         eprintln!("{command}: {victim:?} killed at call {at}: {trace:?}");
-        nothing_is_left(&bundle, &before, &trace);
+        nothing_is_left(bundle, &before, &trace);
         trace
     };
     let all = attack(usize::MAX, Victim::All).calls;
@@ -94,6 +97,38 @@ fn killed_everywhere(command: &str, args: &[&str], program: &[&str], prepare: im
 #[test]
 fn create() {
     killed_everywhere("create", &["--pid-file", "pid"], &[], |_| {});
+}
+
+/// With a user namespace the parent writes the mappings while the child waits.
+#[test]
+fn create_in_a_user_namespace() {
+    let bundle = bundle().with(|config| {
+        let linux = &mut config["linux"];
+        linux["namespaces"].as_array_mut().unwrap().push(json!({ "type": "user" }));
+        let map = json!([{ "containerID": 0, "hostID": 100_000, "size": 65_536 }]);
+        linux["uidMappings"] = map.clone();
+        linux["gidMappings"] = map;
+    });
+    in_bundle(&bundle, "create", &[], &[], |_| {});
+}
+
+/// A user namespace that is joined takes a process between parent and child.
+#[test]
+fn create_in_a_joined_user_namespace() {
+    let owner = Bundle::new(&["sleep", "1000"]).with(|config| {
+        let linux = &mut config["linux"];
+        linux["namespaces"].as_array_mut().unwrap().push(json!({ "type": "user" }));
+        let map = json!([{ "containerID": 0, "hostID": 100_000, "size": 65_536 }]);
+        linux["uidMappings"] = map.clone();
+        linux["gidMappings"] = map;
+    });
+    let owner = owner.running();
+    let path = format!("/proc/{}/ns/user", owner.state()["pid"]);
+    let bundle = bundle().with(|config| {
+        let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.push(json!({ "type": "user", "path": path }));
+    });
+    in_bundle(&bundle, "create", &[], &[], |_| {});
 }
 
 #[test]
