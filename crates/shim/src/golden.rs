@@ -14,13 +14,13 @@ use crate::wire::{Malformed, Message};
 /// Bytes from hexadecimal digits.
 fn bytes(hex: &str) -> Vec<u8> {
     let digits: Vec<u8> = hex.bytes().filter(u8::is_ascii_hexdigit).collect();
-    let text = |pair: &[u8]| String::from_utf8(pair.to_vec()).unwrap();
-    digits.chunks(2).map(|pair| u8::from_str_radix(&text(pair), 16).unwrap()).collect()
+    let text = |pair: &[u8]| String::from_utf8(pair.to_vec()).expect("digits are ASCII");
+    digits.chunks(2).map(|pair| u8::from_str_radix(&text(pair), 16).expect("two digits")).collect()
 }
 
 /// A frame around a message of another's.
 fn framed(stream: u8, kind: u8, body: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(body.len()).unwrap().to_be_bytes();
+    let length = u32::try_from(body.len()).expect("a short body").to_be_bytes();
     [&length[..], &[0, 0, 0, stream, kind, 0], body].concat()
 }
 

@@ -70,6 +70,8 @@ pub(crate) fn as_criu() -> ExitCode {
 }
 
 type Probe = fn() -> Result<()>;
+/// What there is to say of something that nothing else depends on.
+type Look = fn() -> String;
 
 /// What no container can do without.
 const CONTAINERS: [(&str, Probe); 6] = [
@@ -97,7 +99,7 @@ const ENGINE: [(&str, Probe); 5] = [
 ];
 
 /// What is of use to some, with what it means to be without.
-const OPTIONAL: [(&str, fn() -> String); 9] = [
+const OPTIONAL: [(&str, Look); 9] = [
     ("cgroup controllers", controllers),
     ("systemd cgroup driver", systemd),
     ("containers of ordinary users", rootless),
