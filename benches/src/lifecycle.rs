@@ -148,10 +148,9 @@ pub(crate) fn memory(rounds: usize) -> Result<()> {
 fn peak_of(program: &str, args: &[&str]) -> Result<u64> {
     let mut command = std::process::Command::new("rtc-probe");
     let output = command.args(["peak", program]).args(args).stdin(std::process::Stdio::null()).output()?;
-    let text = String::from_utf8_lossy(&output.stderr);
-    anyhow::ensure!(output.status.success(), "{program} {}: {text}", args.join(" "));
-    let last = text.lines().last().unwrap_or_default();
-    last.parse().with_context(|| format!("rtc-probe said {last:?}"))
+    anyhow::ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.trim().parse().with_context(|| format!("rtc-probe said {text:?}"))
 }
 
 pub(crate) fn rotated(all: &[Who], round: usize) -> impl Iterator<Item = Who> {

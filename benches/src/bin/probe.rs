@@ -2,8 +2,8 @@
 //!
 //! `rtc-probe work` times system calls, page faults, a pipe and loopback TCP, each several times over, and prints the
 //! least nanoseconds of each. `rtc-probe filtered-work` does so under a seccomp filter of one instruction that allows
-//! everything: no filter can cost less. `rtc-probe peak PROGRAM ARGS…` prints the peak of the program's memory in KiB to
-//! stderr; it is small itself, for a child begins with its parent's peak.
+//! everything: no filter can cost less. `rtc-probe peak PROGRAM ARGS…` prints the peak of the program's memory in KiB;
+//! it is small itself, for a child begins with its parent's peak.
 //!
 //! All work is done by one thread: on a loaded machine the scheduler would be measured otherwise.
 #![forbid(unsafe_code)]
@@ -11,7 +11,7 @@
 use anyhow::{Context, Result, bail};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 /// `RET | K` with SECCOMP_RET_ALLOW.
@@ -32,15 +32,14 @@ fn main() -> Result<()> {
 }
 
 fn peak(program: &str, args: &[&str]) -> Result<()> {
-    let child = Command::new(program).args(args).spawn().with_context(|| program.to_owned())?;
+    // A container's process would keep our caller's pipe open.
+    let mut command = Command::new(program);
+    command.args(args).stdout(Stdio::null()).stderr(Stdio::null());
+    let child = command.spawn().with_context(|| program.to_owned())?;
     let ended = rtc_sys::usage::wait(i32::try_from(child.id())?)?;
-    eprintln_line(&format!("{}", ended.peak_memory / 1024))?;
     anyhow::ensure!(ended.status == Some(0), "{program}: {:?}", ended.status);
+    println!("{}", ended.peak_memory / 1024);
     Ok(())
-}
-
-fn eprintln_line(text: &str) -> Result<()> {
-    Ok(std::io::stderr().write_all(format!("{text}\n").as_bytes())?)
 }
 
 fn work() -> Result<()> {
