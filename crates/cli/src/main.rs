@@ -39,8 +39,8 @@ const FAILURE: u8 = 1;
 /// The exit status of `exec` when it is rtc that fails, so that it is not taken for the process's own.
 const EXEC_FAILURE: u8 = 255;
 
-/// The commands that end in a container's program.
-const SEALED: [&str; 4] = ["create", "run", "exec", "restore"];
+/// The commands that bring a process into a container that stands.
+const SEALED: [&str; 2] = ["exec", "restore"];
 
 fn main() -> ExitCode {
     // Ahead of everything else, or all that is done here would be done twice. A word too much costs an execve; what

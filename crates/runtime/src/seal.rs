@@ -23,6 +23,7 @@ use rtc_sys::mount::attr;
 use rtc_sys::{CallExt, Errno};
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
 use rustix::mount::OpenTreeFlags;
+use rustix::thread::CapabilitySet;
 
 use crate::error::{Context, Result};
 use crate::rootfs::options::Attrs;
@@ -35,8 +36,8 @@ const NAME: &std::ffi::CStr = c"rtc";
 
 /// Goes over to a read-only clone of this program's file, once: in place, or by executing the program anew.
 ///
-/// To be called first thing by commands that run a container's program (create, run, exec, restore), while the process
-/// has one thread. Returns when the process runs from the clone.
+/// To be called first thing by commands that bring a process into a container that stands (exec, restore), while the
+/// process has one thread; create and run do it themselves, later if they can. Returns when the process runs from the clone.
 ///
 /// # Errors
 /// The clone can't be made or executed.
@@ -99,9 +100,51 @@ fn read_only_clone() -> rtc_sys::Result<OwnedFd> {
 
 /// Exchanges the program's file for that of the clone, in place.
 fn exchange(clone: &OwnedFd) -> rtc_sys::Result<()> {
+    rtc_sys::exe::exchange(open_clone(clone)?.as_fd())
+}
+
+fn open_clone(clone: &OwnedFd) -> rtc_sys::Result<OwnedFd> {
     let path = format!("/proc/self/fd/{}", clone.as_raw_fd());
-    let file = rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).call("open", path)?;
-    rtc_sys::exe::exchange(file.as_fd())
+    rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).call("open", path)
+}
+
+/// A read-only clone for a process that is still to be made: it goes over itself, as the first thing it does.
+///
+/// That is cheaper, as it has hardly any pages of the program mapped yet, and as safe where nobody in the container can
+/// see it before: where it is the first of a new pid namespace.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    file: OwnedFd,
+    /// Keeps the mount attached to nothing but us.
+    _mount: OwnedFd,
+}
+
+/// Sees to it that a process to be made runs from a clone or copy: prepares one where the process will be `alone` in its
+/// pid namespace, else does [`ensure`] for the caller, whose copy it will be.
+pub(crate) fn prepare(alone: bool) -> Result<Option<Prepared>> {
+    if is_sealed()? {
+        return Ok(None);
+    }
+    if alone && rtc_sys::exe::can_exchange() && may_exchange() {
+        if let Ok(mount) = read_only_clone() {
+            return Ok(Some(Prepared { file: open_clone(&mount)?, _mount: mount }));
+        }
+    }
+    ensure()?;
+    Ok(None)
+}
+
+/// Whether this process has a capability that `PR_SET_MM_MAP` asks for.
+fn may_exchange() -> bool {
+    let wanted = CapabilitySet::CHECKPOINT_RESTORE | CapabilitySet::SYS_RESOURCE;
+    rustix::thread::capabilities(None).is_ok_and(|own| own.effective.intersects(wanted))
+}
+
+impl Prepared {
+    /// In the new process.
+    pub(crate) fn enter(self) -> Result<()> {
+        Ok(rtc_sys::exe::exchange(self.file.as_fd())?)
+    }
 }
 
 fn memory_copy() -> Result<OwnedFd> {

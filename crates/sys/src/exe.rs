@@ -47,6 +47,15 @@ pub fn exchange(file: BorrowedFd<'_>) -> Result<()> {
     }
 }
 
+/// Whether [`exchange`] can succeed here, as far as that can be said without doing it.
+#[must_use]
+pub fn can_exchange() -> bool {
+    let mut size = 0_u32;
+    // SAFETY: the kernel writes the size of its structure to the given variable of four bytes.
+    let known = unsafe { libc::prctl(libc::PR_SET_MM, libc::PR_SET_MM_MAP_SIZE, &raw mut size, 0, 0) } == 0;
+    known && size as usize == size_of::<MemoryMap>() && segments().is_ok()
+}
+
 /// A part of the address space that the program's file was mapped to when it was executed.
 struct Segment {
     start: usize,

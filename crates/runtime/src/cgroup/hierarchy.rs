@@ -17,8 +17,8 @@ const USUAL: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
 const CGROUP2_SUPER_MAGIC: u64 = 0x6367_7270;
 /// The inode number of the hierarchy's root directory (fs/kernfs: ids count from 1).
 const ROOT_INO: u64 = 1;
-/// The inode number of the first cgroup namespace (linux/proc_ns.h, `PROC_CGROUP_INIT_INO`).
-const INITIAL_NAMESPACE: u64 = 0xEFFF_FFFB;
+/// The first cgroup namespace, with its fixed number (linux/proc_ns.h, `PROC_CGROUP_INIT_INO`).
+const INITIAL_NAMESPACE: &[u8] = b"cgroup:[4026531835]";
 
 /// The mounted cgroup2 file system.
 #[derive(Debug)]
@@ -54,7 +54,7 @@ impl Hierarchy {
     /// The whole hierarchy at one of its usual mount points, seen from the host's own cgroup namespace.
     fn usual() -> Option<Self> {
         // In another cgroup namespace paths count from elsewhere, and only mountinfo says from where.
-        if rustix::fs::stat("/proc/self/ns/cgroup").ok()?.st_ino != INITIAL_NAMESPACE {
+        if rustix::fs::readlink("/proc/self/ns/cgroup", Vec::new()).ok()?.to_bytes() != INITIAL_NAMESPACE {
             return None;
         }
         USUAL.iter().find_map(|path| {

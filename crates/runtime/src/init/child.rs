@@ -13,6 +13,7 @@ use super::{program, user};
 use crate::error::{Context, Error, Kind, Result};
 use crate::proc::Proc;
 use crate::rootfs::path::RootDir;
+use crate::seal::Prepared;
 use crate::state::OciState;
 
 /// A process on its way to its program.
@@ -44,6 +45,8 @@ pub(crate) struct InitState {
     pub(crate) child: Child,
     pub(crate) root: Option<RootDir>,
     pub(crate) readonly_later: Vec<OwnedFd>,
+    /// Where the process goes over to a sealed executable itself.
+    pub(crate) sealed: Option<Prepared>,
     /// Hold in place of executing the program.
     pub(crate) hold: bool,
     /// It was born in another cgroup and waits to be moved.
@@ -60,6 +63,7 @@ impl InitState {
             child,
             root: None,
             readonly_later: Vec::new(),
+            sealed: None,
             hold,
             waits_for_cgroup: false,
             cgroup_namespace: None,

@@ -65,9 +65,13 @@ pub(crate) fn make(host: &Host, options: &CreateOptions, mut goal: Goal<'_>) -> 
     conversation::seal_descriptors(options.preserve_fds.saturating_add(listen_fds()))?;
     let mut bundle = Bundle::read(&options.bundle, options.config.as_deref())?;
     if rootless::lacks_privilege() {
+        // In the user namespace that is entered here, nothing of this program's file could be reached any more.
+        seal::ensure()?;
         rootless::enter(&mut bundle)?;
     }
     let mut process = process_of(&bundle.spec, &goal)?;
+    // Ahead of everything that is made: it may execute this program anew.
+    let sealed = seal::prepare(will_be_alone(&bundle.spec, &goal))?;
     let receiver = annotations::value(bundle.spec.annotations().as_ref(), annotations::PIDFD_RECEIVER).map(Path::new);
     let side = Side::connect(
         process.terminal().unwrap_or(false),
@@ -84,9 +88,17 @@ pub(crate) fn make(host: &Host, options: &CreateOptions, mut goal: Goal<'_>) -> 
         notify_socket::offer(&mut bundle.spec, &mut process, &making.store)?;
     }
     let (mut state, channel) = making.prepare(options, &bundle, process, proc, &goal)?;
+    state.sealed = sealed;
     making.clone_child(&mut state)?;
     let console = making.converse(&mut state, &channel, &side, &mut goal, options)?;
     making.finish(console)
+}
+
+/// Whether init will be the first in its pid namespace and has no other's namespace to enter on the way.
+fn will_be_alone(spec: &Spec, goal: &Goal<'_>) -> bool {
+    let plan = spec.linux().as_ref().map(namespaces::Namespaces::plan).unwrap_or_default();
+    let joins = !plan.join.is_empty() || plan.join_user.is_some();
+    plan.new & flags::NEWPID != 0 && !joins && !matches!(goal, Goal::Hold(_))
 }
 
 /// `process` of config.json. It may be missing only where nothing is executed.
@@ -223,7 +235,7 @@ impl Making {
     /// The clone: in the child, this doesn't return.
     fn clone_child(&mut self, state: &mut InitState) -> Result<()> {
         // The words are those that callers look for in runc's log.
-        if log::log_enabled!(log::Level::Debug) && seal::is_sealed().unwrap_or(false) {
+        if log::log_enabled!(log::Level::Debug) && (state.sealed.is_some() || seal::is_sealed().unwrap_or(false)) {
             log::debug!("runc exeseal: using /proc/self/exe clone");
         }
         log::debug!("nsexec container setup: new namespaces {:#x}", state.plan.namespaces.new);

@@ -15,6 +15,7 @@ use super::{attributes, user};
 use crate::error::{Context, Result};
 use crate::rootfs::mount::Mounter;
 use crate::rootfs::{device, mask, pivot, tree};
+use crate::seal::Prepared;
 use crate::{console, hooks, lsm, namespaces};
 
 /// A step: the context for its error (empty: the error says it all), and what to do.
@@ -40,6 +41,8 @@ pub(crate) fn run<T>(steps: &[Step<T>], state: &mut T) -> Result<()> {
 pub(super) const STAND: &[Step<InitState>] = &[
     // First: a signal of the caller's must not act here.
     step("signals", |_| Ok(process::reset_signals()?)),
+    // Before anybody else is in the container, and while this program's file can still be found.
+    step("sealed executable", |state| state.sealed.take().map_or(Ok(()), Prepared::enter)),
     // Ids before anything is made: it would belong to nobody. The death signal is lost by a change of ids.
     step("user namespace", become_root),
     step("death signal", |_| die_with_parent()),
