@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod authority;
+mod calls;
 mod descriptors;
 #[path = "../lifecycle/harness.rs"]
 #[allow(dead_code, reason = "shared with the tests of commands")]

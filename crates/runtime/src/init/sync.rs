@@ -12,7 +12,7 @@ use rtc_sys::{CallExt, Errno};
 use crate::error::{Error, Kind, Result};
 
 /// Longest message; an error with a longer text is cut.
-const MAX: usize = 16 * 1024;
+const MAX: usize = 4 * 1024;
 
 /// What the child says.
 #[derive(Debug)]
