@@ -8,8 +8,8 @@ use crate::harness::{Bundle, Kind, differs, finish, plain, until};
 use crate::pty::ConsoleSocket;
 use serde_json::json;
 
-/// Counts in a file of its root file system.
-const COUNT: [&str; 3] = ["sh", "-c", "n=0; while :; do n=$((n+1)); echo $n > /tmp/n; usleep 10000; done"];
+/// Counts in a file of its root file system; whenever it is stopped, the last line is whole.
+const COUNT: [&str; 3] = ["sh", "-c", "n=0; while :; do n=$((n+1)); echo $n >> /tmp/n; usleep 10000; done"];
 
 /// Runs the body with rtc alone.
 fn with_rtc(body: impl FnOnce()) {
@@ -18,14 +18,18 @@ fn with_rtc(body: impl FnOnce()) {
 
 fn counter(bundle: &Bundle) -> u64 {
     let file = bundle.dir().join("rootfs/tmp/n");
-    until(&file, |text| text.ends_with('\n')).trim().parse().unwrap()
+    last(&until(&file, |text| last(text).is_some())).unwrap()
+}
+
+fn last(text: &str) -> Option<u64> {
+    text.lines().next_back()?.parse().ok()
 }
 
 /// Waits for a higher number than `before`.
 #[track_caller]
 fn counts_on(bundle: &Bundle, before: u64) {
     let file = bundle.dir().join("rootfs/tmp/n");
-    until(&file, |text| text.ends_with('\n') && text.trim().parse::<u64>().unwrap() > before);
+    until(&file, |text| last(text) > Some(before));
 }
 
 #[test]
