@@ -272,6 +272,9 @@ impl Container {
                     std::fs::remove_dir(Hierarchy::find()?.mountpoint().join(path.strip_prefix("/").unwrap_or(path)));
             }
         }
+        if let Some(placed) = &self.record.rdt {
+            placed.remove()?;
+        }
         self.store.remove()?;
         drop(lock);
         // A container that was never completely created has no hooks to run; one that fails can't bring it back.
@@ -355,6 +358,17 @@ impl Container {
         match &self.record.cgroup {
             Some(placement) => placement.update(&cgroup, &resources),
             None => cgroup.apply(&resources),
+        }
+    }
+
+    /// Sets limits of the cache and of memory bandwidth: lines of resctrl's `schemata`.
+    ///
+    /// # Errors
+    /// The container was created without `linux.intelRdt`, or the kernel refuses the limits.
+    pub fn update_rdt(&self, lines: &[String]) -> Result<()> {
+        match &self.record.rdt {
+            Some(placed) => placed.limit(lines).map_err(|e| e.context("intelRdt")),
+            None => Err(wrong("the container has no class of intelRdt").with_hint("create it with linux.intelRdt")),
         }
     }
 

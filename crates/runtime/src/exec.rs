@@ -118,6 +118,9 @@ fn exec(container: &Container, options: &ExecOptions) -> Result<Executed> {
     if let Some(score) = joiner.child.plan.process.oom_score_adj() {
         init::set_oom_score(&joiner.child.proc, pid, score, rootless::detect())?;
     }
+    if let Some(placed) = &container.record.rdt {
+        placed.add(pid).context(|| "linux.intelRdt")?;
+    }
     let mut talk = Talk::new(&ours, &side, &joiner.child.plan, pid);
     let console = talk.until_ready(&mut || Ok(()))?;
     log::debug!("setns_init: about to exec");

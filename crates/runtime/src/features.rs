@@ -75,7 +75,7 @@ fn linux() -> Value {
         "seccomp": seccomp(),
         "apparmor": { "enabled": true },
         "selinux": { "enabled": true },
-        "intelRdt": { "enabled": false },
+        "intelRdt": { "enabled": true, "schemata": true, "monitoring": true },
         "memoryPolicy": { "modes": memory_policy::MODES, "flags": memory_policy::FLAGS },
         "mountExtensions": { "idmap": { "enabled": true } },
         "netDevices": { "enabled": true },

@@ -34,6 +34,7 @@ pub mod options;
 pub mod overrides;
 mod proc;
 mod process;
+mod rdt;
 mod rootfs;
 pub mod rootless;
 pub mod seal;

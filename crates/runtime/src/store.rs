@@ -50,6 +50,9 @@ pub(crate) struct Record {
     pub(crate) cgroup_made: bool,
     /// Whether init is the first of a pid namespace, whose end ends all others.
     pub(crate) own_pid_namespace: bool,
+    /// Where its processes are in resctrl.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) rdt: Option<crate::rdt::Placed>,
     /// The id by which later processes join the session keyring; `None` with `--no-new-keyring`.
     #[serde(default)]
     pub(crate) keyring: Option<String>,
@@ -94,6 +97,7 @@ impl Record {
             cgroup,
             cgroup_made: false,
             own_pid_namespace,
+            rdt: None,
             keyring: None,
             poststart: hooks.and_then(|hooks| hooks.poststart().clone()).unwrap_or_default(),
             poststop: hooks.and_then(|hooks| hooks.poststop().clone()).unwrap_or_default(),

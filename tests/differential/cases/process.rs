@@ -167,6 +167,11 @@ fn refused_policies() -> Vec<Case> {
             "mode requires 0 nodes but got 8",
         ),
         refused("another major version", &[("/ociVersion", r#""2.0.0""#)], "ociVersion \"2.0.0\" is not supported"),
+        refused(
+            "a class of intelRdt without resctrl",
+            &[("/linux/intelRdt", r#"{"l3CacheSchema":"L3:0=f"}"#)],
+            "linux.intelRdt: ",
+        ),
         refused("no root", &[("/root", "null")], "root is missing"),
         refused("root that isn't there", &[("/root/path", r#""nowhere""#)], "ENOENT"),
         refused("variable without a name", &[("/process/env/-", r#""=x""#)], "is not NAME=VALUE"),

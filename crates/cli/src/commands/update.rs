@@ -69,10 +69,10 @@ pub(crate) struct Update {
     /// Most processes and threads; -1 for no limit
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(crate) pids_limit: Option<i64>,
-    /// Not supported
+    /// Intel RDT: limits of the L3 cache, as L3:0=ff;1=ff
     #[arg(long, value_name = "SCHEMA")]
     pub(crate) l3_cache_schema: Option<String>,
-    /// Not supported
+    /// Intel RDT: limits of memory bandwidth, as MB:0=50;1=50
     #[arg(long, value_name = "SCHEMA")]
     pub(crate) mem_bw_schema: Option<String>,
     /// The container
@@ -84,10 +84,12 @@ impl Update {
     /// # Errors
     /// No such container, limits that make no sense, or a limit whose controller is missing.
     pub(crate) fn run(self, session: &Session) -> Result<u8> {
-        if self.l3_cache_schema.is_some() || self.mem_bw_schema.is_some() {
-            bail!("Intel RDT is not supported: leave out --l3-cache-schema and --mem-bw-schema");
-        }
         let container = session.container(&self.id)?;
+        let schemata: Vec<String> =
+            [&self.l3_cache_schema, &self.mem_bw_schema].into_iter().flatten().cloned().collect();
+        if !schemata.is_empty() {
+            container.update_rdt(&schemata)?;
+        }
         let resources = match &self.resources {
             Some(path) => {
                 let bytes = if path.as_os_str() == "-" { stdin() } else { fs::read(path) };

@@ -24,7 +24,7 @@ use crate::rootfs::mount::MountPlan;
 use crate::spec::annotations;
 use crate::state::{OciState, Status, check_id};
 use crate::store::{Init, Lock, Record, Store};
-use crate::{console, hooks, namespaces, net_devices, process, rootless, seal};
+use crate::{console, hooks, namespaces, net_devices, process, rdt, rootless, seal};
 
 /// What becomes of the child when the container stands.
 pub(crate) enum Goal<'a> {
@@ -312,9 +312,7 @@ impl Making {
         if state.waits_for_cgroup {
             channel.go()?;
         }
-        if let (Some(devices), Some(init)) = (state.plan.linux().and_then(|l| l.net_devices().as_ref()), &self.init) {
-            net_devices::give(devices, proc, init, self.pid)?;
-        }
+        self.give(state)?;
         self.limit(&state.plan.spec)?;
         let mut talk = conversation::Talk::new(channel, side, &state.child.plan, self.pid);
         let pid = self.pid;
@@ -340,6 +338,19 @@ impl Making {
             log::debug!("init: closing the pipe to signal completion");
         }
         Ok(console)
+    }
+
+    /// What is given to a process that is there already: network devices, a class of intelRdt.
+    fn give(&mut self, state: &InitState) -> Result<()> {
+        let Some(linux) = state.plan.linux() else { return Ok(()) };
+        if let (Some(devices), Some(init)) = (linux.net_devices(), &self.init) {
+            net_devices::give(devices, &state.child.proc, init, self.pid)?;
+        }
+        if let Some(rdt) = linux.intel_rdt() {
+            let placed = rdt::place(rdt, &self.record.id).context(|| "linux.intelRdt")?;
+            self.record.rdt.insert(placed).add(self.pid).context(|| "linux.intelRdt")?;
+        }
+        Ok(())
     }
 
     fn hold(&self, closure: &mut dyn FnMut(&Held) -> std::result::Result<(), crate::options::HoldError>) -> Result<()> {
@@ -399,6 +410,9 @@ impl Making {
             made.release();
             log("kill the cgroup's processes", made.cgroup.kill());
             log("remove the cgroup", placement.remove(Some(made.cgroup), process::VANISH));
+        }
+        if let Some(placed) = &self.record.rdt {
+            log("remove the class of intelRdt", placed.remove());
         }
         log("remove the state", self.store.remove());
     }

@@ -24,7 +24,6 @@ const CHECKS: &[Check] = &[
     scheduler,
     annotations,
     paths,
-    missing,
 ];
 
 struct Facts<'a> {
@@ -254,14 +253,6 @@ fn scheduler(facts: &Facts<'_>) -> std::result::Result<(), String> {
 
 fn annotations(facts: &Facts<'_>) -> std::result::Result<(), String> {
     super::annotations::check(facts.spec, crate::seccomp::is_known)
-}
-
-/// What this version can't do is refused, not left out in silence.
-fn missing(facts: &Facts<'_>) -> std::result::Result<(), String> {
-    if facts.linux.intel_rdt().is_some() {
-        return Err("linux.intelRdt is not supported yet: leave it out".into());
-    }
-    Ok(())
 }
 
 fn paths(facts: &Facts<'_>) -> std::result::Result<(), String> {
