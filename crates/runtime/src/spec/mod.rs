@@ -65,22 +65,29 @@ fn parse_with<T: DeserializeOwned>(
         Err(e) => e,
     };
     // The first error has line and column; what remains after pruning has the field's name at best.
-    let invalid = |e: serde_json::Error| Error::new(Kind::Invalid, e.to_string());
+    let invalid = |e: serde_json::Error| Error::new(Kind::Invalid, one_line(&e.to_string()));
     let Ok(mut value) = serde_json::from_slice::<Value>(bytes) else { return Err(invalid(first)) };
     if let Some(complaint) = complaint(&value) {
-        return Err(Error::new(Kind::Invalid, complaint));
+        return Err(Error::new(Kind::Invalid, one_line(&complaint)));
     }
     let mut ignored = Vec::new();
+    let before = value.clone();
     prune(&mut value, &mut ignored);
+    let same = value == before;
     let parsed = match serde_json::from_value(value) {
         Ok(parsed) => parsed,
-        Err(_) if ignored.is_empty() => return Err(invalid(first)),
+        Err(_) if same => return Err(invalid(first)),
         Err(e) => return Err(invalid(e)),
     };
     for what in ignored {
         log::warn!("ignoring {what}");
     }
     Ok(parsed)
+}
+
+/// The parser repeats names that it doesn't know as they are, line ends and all.
+fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
 }
 
 #[cfg(test)]
@@ -118,6 +125,14 @@ mod tests {
             "rlimits":[{"type":"RLIMIT_BOGUS","hard":1,"soft":1}]}}"#,
         );
         assert!(error.unwrap_err().to_string().contains("unknown variant `RLIMIT_BOGUS`"));
+    }
+
+    #[test]
+    fn a_name_with_line_ends_stays_in_its_line() {
+        let error =
+            parse_process(br#"{"cwd":"/","args":["a"],"rlimits":[{"type":"a\nb\u001b[0m","soft":1,"hard":1}]}"#);
+        let error = error.unwrap_err().to_string();
+        assert!(error.starts_with("process.json: unknown variant `a\\nb\\u{1b}[0m`"), "{error}");
     }
 
     /// A short and repeatable piece of what fuzz/ does for longer: bytes changed, cut out, doubled.
