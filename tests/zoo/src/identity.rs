@@ -1,9 +1,11 @@
 //! What a process may and may not: ids, capabilities, limits, filters, and what prctl sets.
 
-use crate::base::{Check, Child, Named, Prepare, Result, Worker, check, fails, same, sys};
+use crate::base::{Check, Child, Named, Prepare, Result, Worker, check, fails, same, sys, sys_fd};
 use std::fs;
+use std::os::fd::AsRawFd;
 
 pub(crate) const ZOO: &[(&str, Prepare)] = &[
+    ("landlock", landlock),
     ("credentials", credentials),
     ("capabilities", capabilities),
     ("process_flags", process_flags),
@@ -250,4 +252,17 @@ fn seccomp_one_thread() -> Result<Check> {
         filtered.check()?;
         free.check()
     })
+}
+
+/// A domain in which no folder can be made.
+fn landlock() -> Result<Check> {
+    let nothing = 0_u64;
+    sys!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, nothing, nothing, nothing))?;
+    // LANDLOCK_ACCESS_FS_MAKE_DIR
+    let handled = 1_u64 << 7;
+    let attributes = &raw const handled;
+    let ruleset = sys_fd!(libc::syscall(libc::SYS_landlock_create_ruleset, attributes, size_of::<u64>(), 0))?;
+    sys!(libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0))?;
+    drop(ruleset);
+    check(|| fails("mkdir", std::fs::create_dir("/tmp/folder").named("mkdir"), libc::EACCES))
 }

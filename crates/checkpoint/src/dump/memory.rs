@@ -171,7 +171,9 @@ pub(super) fn write(spaces: &mut [Space], writer: &Writer) -> Result<()> {
     };
     let workers = std::thread::available_parallelism().map_or(1, usize::from).min(8).min(chunks.len() / 32 + 1);
     std::thread::scope(|scope| {
-        let others: Vec<_> = (1..workers).map(|_| scope.spawn(work)).collect();
+        // Where no thread can be had, one less does the work.
+        let spawn = |_| std::thread::Builder::new().spawn_scoped(scope, work).ok();
+        let others: Vec<_> = (1..workers).filter_map(spawn).collect();
         let mine = work();
         others.into_iter().map(|t| t.join().expect("no worker panics")).fold(mine, Result::and)
     })?;

@@ -4,9 +4,11 @@
 //! its end the tasks run short programs of ours, and before and after it they are in plain ptrace stops, so that the
 //! death of rtc lets the container run on. Every failure before "commit" puts everything back.
 
+mod clocks;
 mod collect;
 mod cow;
 mod interned;
+mod landlock;
 mod memory;
 mod namespaces;
 mod process;
@@ -23,7 +25,7 @@ use crate::files::dump::{FileDumper, Link};
 use crate::files::{Blocker, DumpEnv, External, FileOptions, Held};
 use crate::image::container::ContainerState;
 use crate::image::dir::{self, Part};
-use crate::image::tree::{Backing, Clocks, Filter, Mm, Process, State, Tree};
+use crate::image::tree::{Backing, Filter, Mm, Process, State, Tree};
 use crate::image::{blob, pages};
 use crate::proc::Proc;
 use crate::program::Addr;
@@ -228,9 +230,9 @@ impl Dump<'_> {
             log::debug!("{name}: {:?}", begun.elapsed());
             if i + 1 == LOOKING {
                 self.dump_ipc(None, &mut blockers)?;
-                if !blockers.is_empty() || files.blocked() > 0 {
-                    break;
-                }
+            }
+            if i + 1 >= LOOKING && (!blockers.is_empty() || files.blocked() > 0) {
+                break;
             }
         }
         let blocked = !blockers.is_empty() || files.blocked() > 0;
@@ -277,7 +279,7 @@ impl Dump<'_> {
     }
 
     fn look_at_threads(&mut self, _: &mut FileDumper<'_>, blockers: &mut Vec<Blocker>) -> Result<()> {
-        self.tree.clocks = clocks();
+        self.tree.clocks = clocks::read_all();
         let own = namespaces::of(self.options.init);
         let processors = thread::processors();
         for process in &mut self.stopped {
@@ -354,14 +356,14 @@ impl Dump<'_> {
         Ok(())
     }
 
-    fn ask(&mut self, _: &mut FileDumper<'_>, _: &mut Vec<Blocker>) -> Result<()> {
+    fn ask(&mut self, _: &mut FileDumper<'_>, blockers: &mut Vec<Blocker>) -> Result<()> {
         let zone = Zone::at(free_zone(&self.spaces)?);
         let mut filters = Interned::<Filter>::new();
         let outside = std::mem::take(&mut self.outside);
         for ((process, outside), places) in self.stopped.iter_mut().zip(outside).zip(&self.places) {
             let pid = process.pid;
             let ppid = process.parent.map_or(0, |parent| self.tree.processes[parent].pid);
-            let described = describe(process, outside, *places, zone, &mut filters, &mut self.tree.mms)
+            let described = describe(process, outside, *places, zone, &mut filters, &mut self.tree.mms, blockers)
                 .context(|| format!("process {pid}"))?;
             let described = Process { ppid, ..described };
             self.tree.processes.push(described);
@@ -434,6 +436,7 @@ fn describe(
     zone: Zone,
     filters: &mut Interned<Filter>,
     mms: &mut Vec<Mm>,
+    blockers: &mut Vec<Blocker>,
 ) -> Result<Process> {
     let pid = process.pid;
     let stat = Proc(pid).stat()?;
@@ -457,6 +460,14 @@ fn describe(
     let group_stop = process.threads[0].group_stop();
     described.state = if group_stop == 0 { State::Running } else { State::Stopped(group_stop) };
     let answers = process::ask(&mut process.threads, outside.threads, zone, filters)?;
+    if let Some(tid) = answers.confined {
+        blockers.push(Blocker {
+            pid: described.pid,
+            what: format!("thread {tid}"),
+            why: "it is in a Landlock domain, which can't be read".into(),
+            remedy: "start the program without its sandbox".into(),
+        });
+    }
     let auxv = Proc(pid).bytes("auxv")?;
     debug_assert_eq!(mms.len(), places.mm);
     mms.push(Mm { layout: process::layout(&stat, answers.brk), auxv, exe: places.exe, ..Mm::default() });
@@ -480,16 +491,4 @@ fn find_same(known: &[(i32, usize)], pid: i32, resource: rtc_sys::kcmp::Resource
 fn free_zone(spaces: &[space::Space]) -> Result<Addr> {
     let taken = spaces.iter().flat_map(|s| s.vmas.iter().map(|v| (v.start.0, v.end.0)));
     crate::tracee::find_gap(taken).ok_or_else(|| Error::new(Kind::System, "the address space is full"))
-}
-
-fn clocks() -> Clocks {
-    let read = |clock| {
-        let t = rustix::time::clock_gettime(clock);
-        t.tv_sec * 1_000_000_000 + t.tv_nsec
-    };
-    Clocks {
-        realtime: read(rustix::time::ClockId::Realtime),
-        monotonic: read(rustix::time::ClockId::Monotonic),
-        boottime: read(rustix::time::ClockId::Boottime),
-    }
 }

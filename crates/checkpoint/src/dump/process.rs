@@ -2,6 +2,7 @@
 
 use super::collect::StoppedProcess;
 use super::interned::Interned;
+use super::landlock;
 use super::namespaces;
 use super::thread::{self, Questions};
 use crate::error::{Context, Result};
@@ -22,6 +23,8 @@ const SIGACTION: usize = 32;
 /// Everything of a process that only injected calls can tell.
 pub(super) struct Answers {
     pub(super) threads: Vec<Thread>,
+    /// The thread, as the container counts, that is in a Landlock domain.
+    pub(super) confined: Option<i32>,
     pub(super) actions: Vec<Action>,
     pub(super) timers: Timers,
     pub(super) brk: u64,
@@ -126,23 +129,26 @@ pub(super) fn ask(
     // A handler that ignores SIGTRAP would be lost to the interpreter's trap.
     let trap_ignored = outside[0].status.sig_ignored & (1 << (libc::SIGTRAP - 1)) != 0;
     let insn = find_syscall(pid)?;
+    let about_landlock = landlock::can_be_asked(pid);
 
     let asked = with_zone(leader, zone, insn, trap_ignored, |leader, mode| {
         let mut program = Program::new();
         let process = ProcessQuestions::ask(&mut program, &timers_text)?;
-        let questions = Questions::ask(&mut program);
+        let questions = Questions::ask(&mut program, about_landlock);
         let results = leader.run(mode, zone, &program)?;
         let mut answers = vec![(questions, results.clone())];
         for thread in others.iter_mut() {
-            answers.push(thread::ask(thread, mode, zone).context(|| format!("task {}", thread.tid()))?);
+            answers.push(thread::ask(thread, mode, zone, about_landlock).context(|| format!("task {}", thread.tid()))?);
         }
         Ok((process, results, answers))
     });
     let (process, results, answers) = asked.context(|| format!("look into process {pid}"))?;
 
-    let threads = outside.into_iter().zip(&answers).map(|(o, (q, r))| o.thread(q, r, filters)).collect();
+    let threads: Vec<Thread> = outside.into_iter().zip(&answers).map(|(o, (q, r))| o.thread(q, r, filters)).collect();
+    let confined = threads.iter().zip(&answers).find(|(_, (q, r))| q.is_confined(r)).map(|(thread, _)| thread.tid);
     Ok(Answers {
         threads,
+        confined,
         actions: process.actions(&results),
         timers: process.timers.answers(&results)?,
         brk: results.of(process.brk) as u64,

@@ -1,6 +1,7 @@
 //! What a thread has of its own.
 
 use super::interned::Interned;
+use super::landlock;
 use super::{restart, users};
 use crate::error::{Context, Result};
 use crate::image::tree::{Creds, Filter, Scheduling, Seccomp, Signal, Thread};
@@ -16,6 +17,8 @@ pub(super) struct Questions {
     clear_child_tid: DataRef,
     parent_death_signal: DataRef,
     securebits: CallRef,
+    /// Only where the answer tells anything.
+    landlock: Option<CallRef>,
 }
 
 /// `PR_GET_TID_ADDRESS` (kernel 3.5, CONFIG_CHECKPOINT_RESTORE).
@@ -25,7 +28,7 @@ const STACK_T: usize = 24;
 
 impl Questions {
     /// Adds the calls to a program.
-    pub(super) fn ask(program: &mut Program) -> Self {
+    pub(super) fn ask(program: &mut Program, about_landlock: bool) -> Self {
         let altstack = program.reserve(STACK_T);
         let clear_child_tid = program.reserve(8);
         let parent_death_signal = program.reserve(8);
@@ -33,14 +36,20 @@ impl Questions {
         program.call(libc::SYS_prctl, [PR_GET_TID_ADDRESS.into(), clear_child_tid.into()]);
         program.call(libc::SYS_prctl, [libc::PR_GET_PDEATHSIG.into(), parent_death_signal.into()]);
         let securebits = program.call(libc::SYS_prctl, [libc::PR_GET_SECUREBITS.into()]);
-        Self { altstack, clear_child_tid, parent_death_signal, securebits }
+        let landlock = about_landlock.then(|| landlock::ask(program));
+        Self { altstack, clear_child_tid, parent_death_signal, securebits, landlock }
+    }
+
+    /// Whether the thread is in a Landlock domain, as far as that can be told.
+    pub(super) fn is_confined(&self, results: &Results) -> bool {
+        self.landlock.is_some_and(|call| landlock::is_confined(results, call))
     }
 }
 
 /// Runs the thread's questions alone; the leader's are part of its process's program.
-pub(super) fn ask(task: &mut Stopped, mode: Mode, zone: Zone) -> Result<(Questions, Results)> {
+pub(super) fn ask(task: &mut Stopped, mode: Mode, zone: Zone, about_landlock: bool) -> Result<(Questions, Results)> {
     let mut program = Program::new();
-    let questions = Questions::ask(&mut program);
+    let questions = Questions::ask(&mut program, about_landlock);
     let results = task.run(mode, zone, &program);
     // Not a moment longer with foreign registers than needed: the tracer's death would be the task's.
     task.restore()?;
