@@ -230,7 +230,7 @@ case_a_dead_shim_leaves_nothing() {
 }
 
 case_output_goes_to_files_and_programs() {
-    run -d --log-uri file:///tmp/file.log filed sh -c 'echo to the file; echo and this >&2'
+    run -d --log-uri=file:///tmp/file.log filed sh -c 'echo to the file; echo and this >&2'
     until_true stopped filed
     same "to the file" "$(head -n 1 /tmp/file.log)"
     contains "$(cat /tmp/file.log)" "and this"
@@ -238,7 +238,7 @@ case_output_goes_to_files_and_programs() {
     ctr container delete filed
     printf '#!/bin/sh\nexec 5>&-\necho "$CONTAINER_NAMESPACE/$CONTAINER_ID $1" > /tmp/program.log\ncat <&3 >> /tmp/program.log\necho end >> /tmp/program.log\n' > /tmp/logger
     chmod +x /tmp/logger
-    run -d --log-uri 'binary:///tmp/logger?word=x' logged sh -c 'echo to the program'
+    run -d '--log-uri=binary:///tmp/logger?word=x' logged sh -c 'echo to the program'
     until_true grep -q end /tmp/program.log
     same "default/logged word" "$(head -n 1 /tmp/program.log)"
     contains "$(cat /tmp/program.log)" "to the program"
