@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::connection::Connection;
 use crate::events::Event;
@@ -30,13 +30,15 @@ pub(crate) struct Publisher {
     sent: Option<u32>,
     next_stream: u32,
     failures: u32,
+    /// When the socket may be tried again, after a failure.
+    not_before: Option<Instant>,
 }
 
 impl Publisher {
     /// `address` is the path of containerd's ttrpc socket.
     pub(crate) fn new(address: String, namespace: String) -> Self {
         let queue = VecDeque::new();
-        Self { address, namespace, queue, connection: None, sent: None, next_stream: 1, failures: 0 }
+        Self { address, namespace, queue, connection: None, sent: None, next_stream: 1, failures: 0, not_before: None }
     }
 
     pub(crate) fn publish(&mut self, event: &Event) {
@@ -54,12 +56,18 @@ impl Publisher {
 
     /// How long to wait before [`Publisher::advance`] is worth a try; none if a reply or nothing is awaited.
     pub(crate) fn pause(&self) -> Option<Duration> {
-        (self.connection.is_none() && !self.queue.is_empty()).then_some(PAUSE)
+        let idle = self.connection.is_some() || self.queue.is_empty();
+        let left = self.not_before.map(|time| time.saturating_duration_since(Instant::now()));
+        if idle { None } else { Some(left.unwrap_or_default()) }
     }
 
     /// Connects, if need be, and sends the first event.
     pub(crate) fn advance(&mut self) {
         if self.sent.is_some() || self.queue.is_empty() {
+            return;
+        }
+        // The loop comes by for other reasons too, and often.
+        if self.connection.is_none() && self.not_before.is_some_and(|time| Instant::now() < time) {
             return;
         }
         if self.connection.is_none() {
@@ -104,9 +112,50 @@ impl Publisher {
 
     fn count_failure(&mut self) {
         self.failures += 1;
+        self.not_before = Some(Instant::now() + PAUSE);
         if self.failures == ATTEMPTS {
             self.queue.pop_front();
             self.failures = 0;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixListener;
+
+    fn paused(publisher: &Publisher) -> bool {
+        publisher.pause().is_some_and(|left| !left.is_zero())
+    }
+
+    #[test]
+    fn events_wait_for_containerd_and_keep_their_order() {
+        let path = std::env::temp_dir().join(format!("shim-publisher-{}", std::process::id()));
+        let mut publisher = Publisher::new(format!("unix://{}", path.display()), "default".into());
+        for id in ["one", "two"] {
+            publisher.publish(&Event::Paused { id: id.into() });
+        }
+        // However often the loop comes by, a failure counts once in its pause.
+        for _ in 0..100 {
+            publisher.advance();
+        }
+        assert!(paused(&publisher) && publisher.failures == 1 && publisher.queue.len() == 2);
+        let listener = UnixListener::bind(&path).unwrap();
+        publisher.not_before = None;
+        publisher.advance();
+        let mut containerd = Connection::new(listener.accept().unwrap().0).unwrap();
+        let log = Log::open("/no-such".as_ref());
+        for id in ["one", "two"] {
+            let frames = containerd.receive();
+            let request = frames[0].request().unwrap().unwrap();
+            assert_eq!((request.service.as_str(), request.method.as_str(), frames.len()), (SERVICE, "Forward", 1));
+            assert!(String::from_utf8_lossy(&request.payload).contains(id));
+            assert!(publisher.pause().is_none() && !publisher.is_done());
+            containerd.send(&frame::response(frames[0].stream, Ok(Message::new())));
+            publisher.on_ready(&log);
+        }
+        assert!(publisher.is_done());
+        std::fs::remove_file(&path).unwrap();
     }
 }

@@ -18,7 +18,6 @@ const ARCHITECTURE: &str = "amd64";
 pub(crate) fn run() -> Result<bool> {
     packages::ensure(&[Need { package: "dpkg", provides: "dpkg-deb" }, Need { package: "gzip", provides: "gzip" }])?;
     suite::build()?;
-    shell::run(shell::cargo().args(["build", "--release", "--package", "rtc-shim"]))?;
     let package = package()?;
     let root = shell::workspace().join("target/debian/root");
     let _ = fs::remove_dir_all(&root);

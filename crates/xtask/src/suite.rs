@@ -164,10 +164,10 @@ fn unit(tally: &mut Tally) -> Result<bool> {
     shell::run_watched(&mut command, |line| tally.read(line))
 }
 
-/// Builds rtc as it is shipped.
+/// Builds rtc and its shim as they are shipped.
 pub(crate) fn build() -> Result<()> {
     toolchain()?;
-    shell::run(shell::cargo().args(["build", "--release", "--package", "rtc"]))
+    shell::run(shell::cargo().args(["build", "--release", "--package", "rtc", "--package", "rtc-shim"]))
 }
 
 fn zoo(tally: &mut Tally) -> Result<bool> {
