@@ -233,7 +233,7 @@ pub fn call_name(nr: i64) -> &'static str {
     NAMES.iter().find(|(number, _)| *number == nr).map_or("syscall", |(_, name)| name)
 }
 
-const NAMES: [(i64, &str); 111] = [
+const NAMES: [(i64, &str); 112] = [
     (libc::SYS_accept, "accept"),
     (libc::SYS_arch_prctl, "arch_prctl"),
     (libc::SYS_brk, "brk"),
@@ -267,6 +267,7 @@ const NAMES: [(i64, &str); 111] = [
     (libc::SYS_kill, "kill"),
     (libc::SYS_listen, "listen"),
     (libc::SYS_lseek, "lseek"),
+    (460, "lsm_set_self_attr"),
     (libc::SYS_madvise, "madvise"),
     (libc::SYS_mbind, "mbind"),
     (libc::SYS_membarrier, "membarrier"),

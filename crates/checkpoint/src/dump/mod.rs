@@ -280,7 +280,7 @@ impl Dump<'_> {
 
     fn look_at_threads(&mut self, _: &mut FileDumper<'_>, blockers: &mut Vec<Blocker>) -> Result<()> {
         self.tree.clocks = clocks::read_all();
-        let own = namespaces::of(self.options.init);
+        let own = namespaces::Common::of(self.options.init);
         let processors = thread::processors();
         for process in &mut self.stopped {
             let outside = if process.threads.is_empty() {

@@ -86,7 +86,7 @@ impl ProcessOutside {
 pub(super) fn look(
     process: &mut StoppedProcess,
     processors: Option<&[u64]>,
-    own: &namespaces::Names,
+    own: &namespaces::Common,
     blockers: &mut Vec<Blocker>,
 ) -> Result<ProcessOutside> {
     let pid = process.pid;
@@ -110,7 +110,8 @@ pub(super) fn look(
         let what = "the process's first thread".to_owned();
         blocked(inside, what, "it has ended while others run", "wait until the process has ended");
     }
-    namespaces::check(pid, inside, own, blockers);
+    let tids = process.threads.iter().map(Stopped::tid);
+    namespaces::check(pid, tids, inside, own, blockers);
     Ok(outside)
 }
 

@@ -1,6 +1,7 @@
 //! The state of a restore between its steps.
 
 use super::fill::Huge;
+use super::label::Label;
 use super::transport::Transport;
 use crate::files::RestoreEnv;
 use crate::files::kind::Files;
@@ -39,6 +40,7 @@ pub(super) struct Builder<'a> {
     /// When this machine makes huge pages.
     pub(super) huge: Huge,
     pub(super) env: RestoreEnv<'a>,
+    pub(super) labels: &'a [Label],
     pub(super) zone: Zone,
     pub(super) transport: &'a Transport,
     pub(super) open_files: OpenFiles,

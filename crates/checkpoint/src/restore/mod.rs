@@ -11,6 +11,7 @@ mod builder;
 mod family;
 mod fill;
 mod inherit;
+mod label;
 mod memory;
 mod process;
 mod terminal;
@@ -38,6 +39,7 @@ use std::time::Instant;
 use transport::Transport;
 
 pub use builder::Report;
+pub use label::Label;
 
 /// An image that has been read and checked: all of it but the contents of memory and files.
 pub struct Checkpoint {
@@ -158,20 +160,21 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// Turns the held process into the container's first process, with all others below it.
+    /// Turns the held process into the container's first process, with all others below it, all under the labels
+    /// given.
     ///
     /// # Errors
     /// Whatever failed; then all processes made are dead, the held one as well.
-    pub fn restore(&self, held: i32) -> Result<Report> {
+    pub fn restore(&self, held: i32, labels: &[Label]) -> Result<Report> {
         let started = Instant::now();
         let first = seize(held).context(|| format!("take over process {held}"))?;
-        let restored = self.build(first);
+        let restored = self.build(first, labels);
         let mut report = restored.inspect_err(|_| kill(held))?;
         report.restore = started.elapsed();
         Ok(report)
     }
 
-    fn build(&self, mut first: Stopped) -> Result<Report> {
+    fn build(&self, mut first: Stopped, labels: &[Label]) -> Result<Report> {
         let held = first.tid();
         let externals = stdio(held)?;
         let env = RestoreEnv { init: held, blobs: &self.blobs, externals: &externals };
@@ -195,6 +198,7 @@ impl Checkpoint {
             pages: &self.pages,
             huge: Huge::here(),
             env,
+            labels,
             zone,
             transport: &transport,
             open_files,

@@ -180,7 +180,7 @@ impl Builder<'_> {
         let last_cap = last_cap()?;
         for (process, live) in self.living() {
             for (i, wanted) in live.threads.iter().enumerate() {
-                let program = thread::privileges(wanted, filters, last_cap);
+                let program = thread::privileges(wanted, filters, self.labels, last_cap);
                 let (task, zone) = self.thread(process, i);
                 task.run(Mode::Interp, zone, &program).context(|| format!("credentials of thread {}", wanted.tid))?;
             }

@@ -3,6 +3,7 @@
 //! Order within the program: what needs privilege first, then seccomp filters, then credentials. The filters don't act
 //! yet, because the tracer has suspended them.
 
+use super::label::Label;
 use crate::error::Result;
 use crate::image::tree::{Creds, Filter, Scheduling, Thread};
 use crate::program::Program;
@@ -115,7 +116,7 @@ fn signal_number(info: &[u8]) -> i32 {
 }
 
 /// Seccomp filters, then credentials: the end of all privileges.
-pub(super) fn privileges(thread: &Thread, filters: &[Filter], last_cap: u32) -> Program {
+pub(super) fn privileges(thread: &Thread, filters: &[Filter], labels: &[Label], last_cap: u32) -> Program {
     let mut program = Program::new();
     for place in &thread.seccomp.filters {
         let filter = &filters[*place];
@@ -129,6 +130,12 @@ pub(super) fn privileges(thread: &Thread, filters: &[Filter], last_cap: u32) -> 
         program.call(libc::SYS_seccomp, [operation.into(), filter.flags.into(), header.into()]);
     }
     credentials(&mut program, &thread.creds, last_cap);
+    // After all that a profile might forbid, before what would forbid the change.
+    labels.iter().for_each(|label| label.set(&mut program));
+    if thread.creds.no_new_privs {
+        let zero = || 0u64.into();
+        program.call(libc::SYS_prctl, [libc::PR_SET_NO_NEW_PRIVS.into(), 1u64.into(), zero(), zero(), zero()]);
+    }
     // After the ids: changing them clears it. And if it is none, ours must go: the held process dies with rtc.
     program.call(libc::SYS_prctl, [libc::PR_SET_PDEATHSIG.into(), thread.parent_death_signal.into()]);
     if thread.seccomp.strict {
@@ -167,9 +174,6 @@ fn credentials(program: &mut Program, creds: &Creds, last_cap: u32) {
     }
     prctl(program, libc::PR_SET_SECUREBITS, u64::from(creds.securebits), 0);
     capset(program, inheritable, permitted, effective);
-    if creds.no_new_privs {
-        prctl(program, libc::PR_SET_NO_NEW_PRIVS, 1, 0);
-    }
 }
 
 const CAP_SETPCAP: u64 = 1 << 8;

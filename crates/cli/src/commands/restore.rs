@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use oci_spec::runtime::Spec;
-use rtc_checkpoint::restore::{Authority, Checkpoint, Report};
+use rtc_checkpoint::restore::{Authority, Checkpoint, Label, Report};
 use rtc_runtime::{Held, Payload};
 
 use super::checkpoint::warn;
@@ -64,10 +64,11 @@ impl Restore {
         log::debug!("restore {} from {}", self.id, directories.image.display());
         let image = Checkpoint::open(image).with_context(|| format!("image {}", directories.image.display()))?;
         image.authorize(&authority(&spec))?;
+        let labels = self.labels(&spec)?;
         let foreground = (!self.detach).then(|| Foreground::prepare(!self.no_subreaper)).transpose()?;
         let mut report = Report::default();
         let mut fill = |held: &Held| {
-            report = image.restore(held.pid)?;
+            report = image.restore(held.pid, &labels)?;
             Ok(())
         };
         let options = self.common.options(&self.id, !self.detach);
@@ -84,23 +85,43 @@ impl Restore {
     }
 
     fn refuse_unsupported(&self) -> Result<()> {
-        // Without the module in the kernel a label has no effect, and its absence neither.
-        let selinux = Path::new("/sys/fs/selinux/enforce").exists();
-        let apparmor = Path::new("/sys/module/apparmor/parameters/enabled").exists();
-        if self.lsm_mount_context.is_some() && selinux {
+        if self.lsm_mount_context.is_some() && has_selinux() {
             bail!("--lsm-mount-context is not supported where SELinux is on: set linux.mountLabel in config.json");
-        }
-        match self.lsm_profile.as_deref().map(|profile| profile.split_once(':')) {
-            None => {}
-            Some(Some(("selinux", _))) if !selinux => {}
-            Some(Some(("apparmor", _))) if !apparmor => {}
-            Some(Some(("selinux" | "apparmor", _))) => {
-                bail!("--lsm-profile is not supported where the module is on: set the label in config.json")
-            }
-            Some(_) => bail!("--lsm-profile takes selinux:LABEL or apparmor:PROFILE"),
         }
         self.image.refuse_unsupported()
     }
+
+    /// The labels that the processes get: config.json's, or the flag's instead. Without the module in the kernel a
+    /// label has no effect, and its absence neither.
+    fn labels(&self, spec: &Spec) -> Result<Vec<Label>> {
+        let process = spec.process().as_ref();
+        let mut apparmor = process.and_then(|process| process.apparmor_profile().clone());
+        let mut selinux = process.and_then(|process| process.selinux_label().clone());
+        match self.lsm_profile.as_deref().map(|profile| profile.split_once(':')) {
+            None => {}
+            Some(Some(("selinux", label))) => selinux = Some(label.to_owned()),
+            Some(Some(("apparmor", profile))) => apparmor = Some(profile.to_owned()),
+            Some(_) => bail!("--lsm-profile takes selinux:LABEL or apparmor:PROFILE"),
+        }
+        let mut labels = Vec::new();
+        // Unconfined is what the held process is.
+        if let Some(profile) = apparmor.filter(|name| !name.is_empty() && name != "unconfined" && has_apparmor()) {
+            labels.push(Label::apparmor(&profile));
+        }
+        if let Some(label) = selinux.filter(|label| !label.is_empty() && has_selinux()) {
+            labels.push(Label::selinux(&label));
+        }
+        Ok(labels)
+    }
+}
+
+fn has_apparmor() -> bool {
+    // Without AppArmor, or with another module that labels processes, it is missing or can't be read.
+    std::fs::read("/proc/self/attr/apparmor/current").is_ok()
+}
+
+fn has_selinux() -> bool {
+    Path::new("/sys/fs/selinux/enforce").exists()
 }
 
 /// Opens restore.log. Beside the image, where it belongs without `--work-path`, it may not be writable.
