@@ -14,7 +14,6 @@
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::process::Command;
 
 use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType};
@@ -24,6 +23,7 @@ use rtc_sys::{CallExt, Errno};
 use crate::bundle::Bundle;
 use crate::error::{Error, Kind, Result};
 use crate::namespaces;
+use crate::proc::Proc;
 
 /// The map of the first user namespace of a machine: every id is itself.
 const WHOLE: [u64; 3] = [0, 0, 4_294_967_295];
@@ -126,8 +126,7 @@ fn is_own(map: &[LinuxIdMapping], id: u32) -> bool {
 }
 
 fn write_own(file: &str, text: &str) -> Result<()> {
-    let path = Path::new("/proc/self").join(file);
-    Ok(std::fs::write(&path, text).call("write", format_args!("{}, {text:?}", path.display()))?)
+    Ok(Proc::open()?.write(format!("self/{file}"), text.as_bytes())?)
 }
 
 /// A process outside of the new user namespace that has it mapped: it is made before, and waits.
@@ -187,7 +186,8 @@ fn map_by(program: &str, target: u32, map: &[LinuxIdMapping]) -> std::result::Re
 
 /// Sets this process's score by which it is chosen when memory runs out, where that raises it: everyone may.
 fn raise_oom_score(score: i32) {
-    if let Err(e) = std::fs::write("/proc/self/oom_score_adj", score.to_string()) {
+    let written = Proc::open().and_then(|proc| Ok(proc.write("self/oom_score_adj", score.to_string().as_bytes())?));
+    if let Err(e) = written {
         log::debug!("process.oomScoreAdj stays as it is: {e}");
     }
 }

@@ -10,6 +10,7 @@ mod layers;
 mod lengths;
 mod modules;
 mod names;
+mod procfs;
 mod source;
 mod tokens;
 
@@ -24,6 +25,7 @@ pub(crate) fn run() -> Result<bool> {
     lengths::check(&tree, &mut findings);
     tokens::check(&tree, &mut findings);
     names::check(&tree, &mut findings);
+    procfs::check(&tree, &mut findings);
     modules::check(&tree, &mut findings);
     layers::check(&tree, &mut findings);
     let mut exceptions = Exceptions::read(&shell::workspace().join(exceptions::FILE))?;
