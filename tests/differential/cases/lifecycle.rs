@@ -162,9 +162,9 @@ fn hooks() -> Vec<Case> {
         ),
         prints(
             "create hooks see the state",
-            &[("/hooks", &hook("createContainer", "grep -o .status.:.[a-z]* > ROOT/said"))],
-            "cut -c11- /said",
-            "creating\n",
+            &[("/hooks", &hook("createContainer", "grep -oE .status.:.?.[a-z]+ | grep -oE [a-z]+$ > ROOT/said"))],
+            "cat /said",
+            "created\n",
         ),
         prints("a poststop hook that fails", &[("/hooks", &hook("poststop", "false"))], "echo runs", "runs\n"),
         refused(

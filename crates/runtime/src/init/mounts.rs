@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use oci_spec::runtime::Mount;
+use rtc_sys::CallExt;
 use rtc_sys::clone::flags;
 use rtc_sys::mount::attr;
 
@@ -13,7 +14,7 @@ use crate::idmap::IdMaps;
 use crate::namespaces::Namespaces;
 use crate::proc::Proc;
 use crate::rootfs::mount::{BindSource, MountKind, MountPlan};
-use crate::rootfs::options::{Bind, Idmap, MountOptions};
+use crate::rootfs::options::{Attrs, Bind, Idmap, MountOptions};
 use crate::rootfs::tree;
 
 /// Plans mounts, and opens those sources that the child couldn't.
@@ -84,7 +85,11 @@ impl Opener<'_> {
             MountKind::Bind(BindSource::Host(source))
                 if idmapped || self.from_outside || self.namespaces.has_user() =>
             {
-                Ok(Some(tree::clone_source(source, options.bind.unwrap_or(Bind::One), !options.source_nofollow)?))
+                let tree = tree::clone_source(source, options.bind.unwrap_or(Bind::One), !options.source_nofollow)?;
+                if self.namespaces.has_user() {
+                    locked(&tree, options.attrs)?;
+                }
+                Ok(Some(tree))
             }
             MountKind::Cgroup if !self.namespaces.has(flags::NEWCGROUP) => match self.cgroup {
                 Some(cgroup) => Ok(Some(tree::clone_fd(cgroup.dirfd(), Bind::One)?)),
@@ -119,6 +124,27 @@ impl Opener<'_> {
             None => Err(Error::new(Kind::Invalid, "an id-mapped mount needs uidMappings and gidMappings")),
         }
     }
+}
+
+/// What restricts a mount of the host stays so for who has another root than the host's (mount_namespaces(7),
+/// "Restrictions on mount namespaces"): an option that says otherwise is an error, and not left out.
+fn locked(tree: &OwnedFd, attrs: Attrs) -> Result<()> {
+    use rustix::fs::StatVfsMountFlags as F;
+    let has = rustix::fs::fstatvfs(tree).call("fstatvfs", "the source")?.f_flag;
+    let flags = [
+        (attr::RDONLY, F::RDONLY, "ro"),
+        (attr::NOSUID, F::NOSUID, "nosuid"),
+        (attr::NODEV, F::NODEV, "nodev"),
+        (attr::NOEXEC, F::NOEXEC, "noexec"),
+    ];
+    for (bit, flag, name) in flags {
+        if attrs.clear & bit != 0 && has.contains(flag) {
+            let message = format!("operation not permitted: the source is mounted with {name}");
+            return Err(Error::new(Kind::Invalid, message)
+                .with_hint("a container with a user namespace can't take that off: leave the option out"));
+        }
+    }
+    Ok(())
 }
 
 /// The destination from the container's root on.

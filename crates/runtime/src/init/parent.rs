@@ -201,7 +201,7 @@ impl Making {
         let mut process_plan = ProcessPlan::new(process, bundle.spec.linux().as_ref(), options.preserve_fds)?;
         process_plan.keep_groups = annotations::keeps_groups(&bundle.spec);
         process_plan.start_hooks = bundle.spec.hooks().as_ref().and_then(|hooks| hooks.start_container().clone());
-        let state = container::oci_state(&self.record, Status::Creating, 0);
+        let state = container::oci_state(&self.record, Status::Created, 0);
         let mut child = Child::new(process_plan, proc, state, theirs);
         child.first = plan.namespaces.new & flags::NEWPID != 0;
         if matches!(goal, Goal::Create) {
@@ -317,7 +317,8 @@ impl Making {
         let mut talk = conversation::Talk::new(channel, side, &state.child.plan, self.pid);
         let pid = self.pid;
         log::debug!("child process in init(): pid {pid}");
-        let oci = container::oci_state(&self.record, Status::Creating, pid);
+        // Hooks come after the second step of the specification's lifecycle, and so see "created".
+        let oci = container::oci_state(&self.record, Status::Created, pid);
         // While the child still mounts: when it is ready, it waits for us. A terminal is its own doing, and shows last.
         let early = !state.child.plan.process.terminal().unwrap_or(false);
         if early {

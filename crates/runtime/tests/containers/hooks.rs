@@ -41,7 +41,7 @@ fn all_kinds() {
         let (name, namespace, state) = (parts.next().unwrap(), parts.next().unwrap(), parts.next().unwrap());
         let state: Value = serde_json::from_str(state).unwrap();
         assert_eq!((state["id"].as_str(), state["pid"].as_i64()), (Some("kinds"), Some(pid.into())), "{line}");
-        assert_eq!(state["status"], "creating");
+        assert_eq!(state["status"], "created");
         assert_eq!(state["annotations"]["org.example"], "value");
         let want = if name == "createContainer" { &inner } else { &own };
         assert_eq!(namespace, want.to_str().unwrap(), "{name}");

@@ -15,6 +15,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("namespaces::a_user_namespace_by_path", user_by_path),
     ("namespaces::a_network_namespace_of_the_host_can_be_joined_with_a_user_namespace", foreign_net),
     ("namespaces::sources_that_the_containers_root_can_not_reach", unreachable_sources),
+    ("namespaces::flags_of_the_hosts_mounts_are_locked", locked_flags),
     ("namespaces::time_offsets", time),
     ("namespaces::the_cgroup_of_a_user_namespace_is_its_roots", delegated),
     ("namespaces::none_is_left_out_silently", contradictions),
@@ -180,6 +181,26 @@ fn unreachable_sources() {
     // Nor can it reach its own root file system from outside.
     fs::set_permissions(&bundle.dir, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
     assert_eq!(bundle.good(), "a\nb\n");
+}
+
+fn locked_flags() {
+    use rustix::mount::{MountFlags, mount};
+    let mut bundle = Bundle::new("locked", "grep ' /m ' /proc/self/mountinfo | cut -d' ' -f6");
+    let source = bundle.dir.join("source");
+    fs::create_dir_all(&source).unwrap();
+    mount("tmpfs", &source, "tmpfs", MountFlags::RDONLY | MountFlags::NOEXEC | MountFlags::NODEV, None).unwrap();
+    bundle.mount("/m", "bind", "source", &["bind"]);
+    with_user(&mut bundle);
+    assert_eq!(bundle.good(), "ro,nodev,noexec,relatime\n");
+    for (option, flag) in [("rw", "ro"), ("exec", "noexec"), ("dev", "nodev")] {
+        let mounts = bundle.config["mounts"].as_array_mut().unwrap();
+        mounts.last_mut().unwrap()["options"] = json!(["bind", option]);
+        assert!(bundle.refused().contains(&format!("the source is mounted with {flag}")), "{option}");
+    }
+    // Without a user namespace they are the administrator's to clear.
+    let mut bundle = Bundle::new("unlocked", "grep ' /m ' /proc/self/mountinfo | cut -d' ' -f6");
+    bundle.mount("/m", "bind", source.to_str().unwrap(), &["bind", "rw", "exec", "dev"]);
+    assert_eq!(bundle.good(), "rw,relatime\n");
 }
 
 fn time() {
