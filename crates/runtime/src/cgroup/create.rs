@@ -104,22 +104,62 @@ pub(super) fn descend(above: &Cgroup, path: &Path) -> Result<Cgroup> {
 
 /// Enables, for the children of a cgroup, every controller that it has and they don't.
 ///
-/// Each by itself: one that can't be enabled (EBUSY: the cgroup has processes of its own; EINVAL: real-time tasks with
-/// `cpu`) must not keep the others away.
+/// Not in a cgroup with processes of its own: most controllers can't be enabled there, and those that can, the threaded
+/// ones, would make it the root of a threaded tree, whose children hold no processes (cgroups(7), "Thread mode").
+/// Each by itself: one that can't be enabled (EINVAL: real-time tasks with `cpu`) must not keep the others away.
 fn hand_down(dir: BorrowedFd<'_>) -> rtc_sys::Result<()> {
     let available = read_at(dir, "cgroup.controllers")?;
     if available.trim().is_empty() {
         return Ok(());
     }
     let enabled = read_at(dir, "cgroup.subtree_control")?;
-    for controller in available.split_ascii_whitespace() {
-        if !enabled.split_ascii_whitespace().any(|c| c == controller) {
-            if let Err(e) = write_at(dir, "cgroup.subtree_control", &format!("+{controller}")) {
-                log::debug!("controller {controller} is not handed down: {e}");
-            }
-        }
+    let missing: Vec<&str> = missing(&available, &enabled).collect();
+    if !missing.is_empty() && may_hand_down(dir)? {
+        enable(dir, missing.into_iter());
     }
     Ok(())
+}
+
+/// The controllers in one list that are not in another.
+fn missing<'a>(available: &'a str, enabled: &str) -> impl Iterator<Item = &'a str> {
+    available.split_ascii_whitespace().filter(|name| !enabled.split_ascii_whitespace().any(|c| c == *name))
+}
+
+fn enable<'a>(dir: BorrowedFd<'_>, controllers: impl Iterator<Item = &'a str>) {
+    for controller in controllers {
+        if let Err(e) = write_at(dir, "cgroup.subtree_control", &format!("+{controller}")) {
+            log::debug!("controller {controller} is not handed down: {e}");
+        }
+    }
+}
+
+/// Whether a cgroup has no processes of its own, or is the root, or threaded: those may have both.
+fn may_hand_down(dir: BorrowedFd<'_>) -> rtc_sys::Result<bool> {
+    match read_at(dir, "cgroup.type") {
+        Ok(kind) if kind.trim() == "domain" => Ok(read_at(dir, "cgroup.procs")?.trim().is_empty()),
+        Ok(_) => Ok(true),
+        Err(e) if e.errno() == Errno::ENOENT => Ok(true),
+        Err(e) => Err(e),
+    }
+}
+
+impl Hierarchy {
+    /// Has the controllers in a list handed down from the root to a cgroup, as far as they go; best effort.
+    ///
+    /// For those that systemd doesn't know (hugetlb, rdma, misc): it leaves them as they are, on and off.
+    pub(super) fn hand_down_to(&self, cgroup: &Cgroup, controllers: &[&str]) -> Result<()> {
+        let here = cgroup.read("cgroup.controllers")?;
+        let wanted: Vec<&str> = controllers.iter().flat_map(|name| missing(name, &here)).collect();
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let path = self.below(&cgroup.path)?;
+        for above in path.ancestors().skip(1).collect::<Vec<_>>().into_iter().rev() {
+            let dir = open_beneath(self.root(), above).context(|| format!("cgroup {}", above.display()))?;
+            enable(dir.as_fd(), wanted.iter().copied());
+        }
+        Ok(())
+    }
 }
 
 impl Cgroup {

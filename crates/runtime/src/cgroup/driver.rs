@@ -116,10 +116,9 @@ impl Placement {
     fn make_scope(&mut self, scope: &Scope, wanted: &Wanted<'_>) -> Result<Made> {
         let hierarchy = Hierarchy::find()?;
         let mut holder = Holder::start(None)?;
+        let plan = wanted.resources.map_or(Ok(Vec::new()), limits::plan)?;
         let mut properties = systemd::base(scope, wanted.id, holder.pid.unsigned_abs());
-        if let Some(resources) = wanted.resources {
-            properties.extend(systemd::limits(&limits::plan(resources)?, &|_| None));
-        }
+        properties.extend(systemd::limits(&plan, &|_| None));
         if !scope.user {
             let rules = wanted.resources.and_then(|resources| resources.devices().as_deref()).unwrap_or_default();
             properties.extend(systemd::device_rules(&devices::rule::rules(rules)?));
@@ -133,6 +132,8 @@ impl Placement {
             let message = format!("{} was made, but its process is in {}", scope.unit, cgroup.path().display());
             return Err(Error::new(Kind::System, message));
         }
+        let controllers: Vec<&str> = plan.iter().map(|setting| setting.controller.as_str()).collect();
+        hierarchy.hand_down_to(&cgroup, &controllers)?;
         if let Some(below) = &scope.below {
             let home = descend(&cgroup, below)?;
             // Only a cgroup without processes hands controllers down, and only one with some lives.
@@ -179,6 +180,8 @@ impl Placement {
         // Refused before systemd has heard of any.
         cgroup.check(&plan, resources)?;
         drop_weight_of_idle(&mut plan);
+        // Halves of pairs are completed first: systemd rounds, and what it has written isn't what was.
+        cgroup.complete(&mut plan)?;
         let current = |file: &str| cgroup.read_optional(file).ok().flatten();
         let properties = systemd::limits(&plan, &current);
         if !properties.is_empty() {

@@ -62,7 +62,12 @@ impl Cgroup {
     }
 
     fn set(&self, setting: &Setting, file: &str, value: &Value) -> Result<()> {
-        let text = match value {
+        self.write(file, &self.text(file, value)?).context(|| setting.property.clone())
+    }
+
+    /// What to write, with the half of a pair that stays as it is.
+    fn text(&self, file: &str, value: &Value) -> Result<String> {
+        Ok(match value {
             Value::Text(text) => text.clone(),
             Value::Period(period) => {
                 let current = self.read(file)?;
@@ -73,8 +78,17 @@ impl Cgroup {
                 let limit: Option<i64> = limit.trim().parse().ok();
                 super::memory::swap_value(limit, *total)?
             }
-        };
-        self.write(file, &text).context(|| setting.property.clone())
+        })
+    }
+
+    /// Completes the pairs of a plan with what is set now.
+    pub(in crate::cgroup) fn complete(&self, plan: &mut [Setting]) -> Result<()> {
+        for (file, value) in plan.iter_mut().flat_map(|setting| &mut setting.files) {
+            if !matches!(value, Value::Text(_)) {
+                *value = Value::Text(self.text(file, value)?);
+            }
+        }
+        Ok(())
     }
 
     /// The error of a limit that can't be set here.

@@ -1,0 +1,197 @@
+# Containers of an ordinary user: rtc alone, with the user's systemd, and below podman.
+# guest: systemd
+. /rtc/suites/bundles.sh
+
+home=/home/tester
+loop='while :; do sleep 1; done'
+
+setup() {
+    prepare_bundles
+    # The user's systemd, as a login would start it.
+    systemctl start user@1000.service
+    mkdir -p $home/.config/containers
+    cat > $home/.config/containers/containers.conf << 'END'
+[engine]
+cgroup_manager = "systemd"
+events_logger = "file"
+runtime = "rtc"
+runtime_supports_json = ["rtc"]
+runtime_supports_nocgroups = ["rtc"]
+[engine.runtimes]
+rtc = ["/usr/local/bin/rtc"]
+[containers]
+log_driver = "k8s-file"
+END
+    chown -R tester: $home
+}
+
+cleanup() {
+    local name
+    for name in $(user rtc list -q) $(user rtc --root $home/state list -q); do
+        user rtc delete --force "$name"
+        user rtc --root $home/state delete --force "$name"
+    done
+    user podman rm --all --force --time 0
+    rm -rf $home/b
+}
+
+# user COMMAND...: runs it as tester, in the cgroup of the tests, as from a session outside of the user's systemd.
+user() {
+    setpriv --reuid tester --regid tester --init-groups env -i "PATH=$PATH" HOME=$home XDG_RUNTIME_DIR=/run/user/1000 "$@"
+}
+
+# user_inside COMMAND...: as a service of the user's systemd, where cgroups are delegated.
+user_inside() {
+    user systemd-run --user --quiet --pipe --wait --collect "$@"
+}
+
+# user_bundle NAME COMMAND [JQ-FILTER]: a bundle of the user's, as `rtc spec --rootless` begins it.
+user_bundle() {
+    local dir=$home/b/$1
+    user mkdir -p "$dir/rootfs"
+    user cp -a $base/rootfs/. "$dir/rootfs"
+    user sh -c "cd $dir && rtc spec --rootless"
+    jq --arg command "$2" '.process.terminal = false | .process.args = ["sh", "-c", $command] |
+        .root.readonly = false | '"${3:-.}" "$dir/config.json" > "$dir/new.json"
+    mv "$dir/new.json" "$dir/config.json"
+}
+
+stopped() {
+    [ "$(user rtc state "$1" | jq -r .status)" = stopped ]
+}
+
+# gone NAME: nothing is left of it.
+gone() {
+    fails user rtc state "$1"
+    [ ! -e "/run/user/1000/rtc/$1" ]
+    same "" "$(grep -F "$home/b/$1" /proc/self/mountinfo || true)"
+    rm -r "$home/b/$1"
+}
+
+ids='.linux.uidMappings = [{"containerID": 0, "hostID": 1000, "size": 1}, {"containerID": 1, "hostID": 100000, "size": 65536}]
+    | .linux.gidMappings = .linux.uidMappings'
+
+case_one_id_and_no_cgroup() {
+    user_bundle alone 'id -u; cat /proc/self/uid_map; stat -c "%t:%T" /dev/null; echo x > /dev/null;
+        ls /sys/kernel > /dev/null && hostname; cat /proc/self/setgroups; touch /made' '.hostname = "inside"'
+    same "0 0 1000 1 1:3 inside deny" "$(user rtc run -b $home/b/alone alone | xargs)"
+    same tester "$(stat -c %U $home/b/alone/rootfs/made)"
+    gone alone
+}
+
+case_a_whole_life() {
+    user_bundle life "$loop"
+    user rtc create -b $home/b/life --pid-file $home/pid life > /dev/null < /dev/null
+    same created "$(user rtc state life | jq -r .status)"
+    user rtc start life
+    same running "$(user rtc state life | jq -r .status)"
+    same tester "$(user rtc list | awk '$1 == "life" {print $6}')"
+    same "$(cat $home/pid)" "$(user rtc state life | jq .pid)"
+    same 0 "$(user rtc exec life id -u)"
+    same "$(user rtc exec life readlink /proc/1/ns/user)" "$(user rtc exec life readlink /proc/self/ns/user)"
+    fails user rtc pause life 2> /tmp/err
+    contains "$(cat /tmp/err)" "no cgroup"
+    user rtc kill life KILL
+    until_true stopped life
+    user rtc delete life
+    gone life
+}
+
+case_limits_need_a_cgroup() {
+    user_bundle limited "$loop" '.linux.resources = {"pids": {"limit": 9}}'
+    fails user rtc run -d -b $home/b/limited limited 2> /tmp/err
+    contains "$(cat /tmp/err)" "cannot set pids.limit: container could not join or create cgroup"
+    gone limited
+}
+
+case_more_ids_by_newuidmap() {
+    user_bundle mapped 'id; cat /proc/self/uid_map; stat -c %u:%g /owned; chown 7:7 /owned' \
+        "$ids"' | .process.user = {"uid": 5, "gid": 7, "additionalGids": [9]}
+        | .process.capabilities.bounding += ["CAP_CHOWN"]'
+    touch $home/b/mapped/rootfs/owned
+    chown 100004:100006 $home/b/mapped/rootfs/owned
+    local out
+    out=$(user rtc run -b $home/b/mapped mapped 2>&1 | xargs) || true
+    contains "$out" "uid=5 gid=7 groups=9"
+    contains "$out" "0 1000 1 1 100000 65536"
+    contains "$out" "5:7"
+    chown -R tester: $home/b/mapped
+    gone mapped
+    user_bundle foreign true '.linux.uidMappings[0].hostID = 500'
+    fails user rtc run -b $home/b/foreign foreign 2> /tmp/err
+    contains "$(cat /tmp/err)" "newuidmap"
+    gone foreign
+}
+
+# The same from both sides of the border of what is delegated.
+scope_of_the_user() {
+    local how=$1 group=/sys/fs/cgroup/user.slice/user-1000.slice/user@1000.service/user.slice/test-$2.scope
+    user_bundle "$2" 'exec sleep 1000' '.linux.cgroupsPath = "user.slice:test:'"$2"'" | .linux.resources = {
+        "memory": {"limit": 67108864}, "pids": {"limit": 33}}'
+    $how rtc --systemd-cgroup run -d -b $home/b/$2 "$2" > /dev/null < /dev/null
+    same 67108864 "$(cat "$group/memory.max")"
+    same 33 "$(user systemctl --user show -P TasksMax "test-$2.scope")"
+    same 33 "$(user rtc exec "$2" cat /sys/fs/cgroup/pids.max)"
+    same 1 "$(user rtc exec "$2" cat /proc/self/cgroup | grep -cx 0::/)"
+    user rtc exec -d "$2" sleep 1000
+    same 2 "$(grep -c . "$group/cgroup.procs")"
+    user rtc update --pids-limit 44 "$2"
+    same 44 "$(cat "$group/pids.max")"
+    same 44 "$(user systemctl --user show -P TasksMax "test-$2.scope")"
+    user rtc pause "$2"
+    same 1 "$(cat "$group/cgroup.freeze")"
+    user rtc delete --force "$2"
+    same not-found "$(user systemctl --user show -P LoadState "test-$2.scope")"
+    [ ! -e "$group" ]
+    gone "$2"
+}
+
+case_a_scope_of_the_users_systemd() {
+    scope_of_the_user user_inside inner
+}
+
+case_a_scope_from_a_session_outside() {
+    scope_of_the_user user outer
+}
+
+case_a_delegated_cgroup_without_systemd() {
+    user_bundle delegated 'cat /proc/self/cgroup; cat /sys/fs/cgroup/pids.max' '.linux.resources = {"pids": {"limit": 33}}'
+    # Beside the cgroup of the caller: the user's app.slice, which hands controllers down.
+    same "0::/ 33" "$(user_inside rtc run -b $home/b/delegated delegated | xargs)"
+    gone delegated
+}
+
+case_without_a_user_namespace_there_is_a_hint() {
+    user_bundle plain true '.linux.namespaces |= map(select(.type != "user")) | del(.linux.uidMappings, .linux.gidMappings)'
+    fails user rtc run -b $home/b/plain plain 2> /tmp/err
+    contains "$(cat /tmp/err)" "rootless container requires user namespaces"
+    contains "$(cat /tmp/err)" "rtc spec --rootless"
+    gone plain
+}
+
+case_podman_runs_rtc() {
+    user podman --version > /dev/null
+    user podman load -q -i /usr/lib/rtc-images/test.tar
+    same "0 inside" "$(user podman run --rm --network none --hostname inside rtc-test sh -c 'id -u; hostname' | xargs)"
+    user podman run -d --name pod --network none --memory 64m --pids-limit 50 rtc-test sh -c "$loop"
+    same rtc "$(user podman inspect pod | jq -r '.[0].OCIRuntime')"
+    same 67108864 "$(user podman exec pod cat /sys/fs/cgroup/memory.max)"
+    same 50 "$(user podman exec pod cat /sys/fs/cgroup/pids.max)"
+    same 7 "$(user podman exec --user 7 pod id -u)"
+    user podman pause pod
+    user podman unpause pod
+    user podman update --memory 80m pod
+    same 83886080 "$(user podman exec pod cat /sys/fs/cgroup/memory.max)"
+    user podman stop --time 0 pod
+    user podman rm pod
+    same "" "$(user rtc list -q)"
+}
+
+case_podman_without_cgroups_and_with_ids_kept() {
+    user podman load -q -i /usr/lib/rtc-images/test.tar
+    same 0 "$(user podman run --rm --network none --cgroups disabled rtc-test id -u)"
+    same 1000 "$(user podman run --rm --network none --userns keep-id rtc-test id -u)"
+    same 0 "$(user podman --cgroup-manager cgroupfs run --rm --network none rtc-test id -u)"
+    same 0 "$(user podman run --rm --network host rtc-test sh -c 'ls /sys/class/net > /dev/null && id -u')"
+    same "" "$(user rtc list -q)"
+}
