@@ -200,6 +200,6 @@ complete -c rtc -n "__fish_rtc_using_subcommand update" -l memory-swap -d 'Limit
 complete -c rtc -n "__fish_rtc_using_subcommand update" -l kernel-memory -d 'Obsolete, ignored' -r
 complete -c rtc -n "__fish_rtc_using_subcommand update" -l kernel-memory-tcp -d 'Obsolete, ignored' -r
 complete -c rtc -n "__fish_rtc_using_subcommand update" -l pids-limit -d 'Most processes and threads; -1 for no limit' -r
-complete -c rtc -n "__fish_rtc_using_subcommand update" -l l3-cache-schema -d 'Not supported' -r
-complete -c rtc -n "__fish_rtc_using_subcommand update" -l mem-bw-schema -d 'Not supported' -r
+complete -c rtc -n "__fish_rtc_using_subcommand update" -l l3-cache-schema -d 'Intel RDT: limits of the L3 cache, as L3:0=ff;1=ff' -r
+complete -c rtc -n "__fish_rtc_using_subcommand update" -l mem-bw-schema -d 'Intel RDT: limits of memory bandwidth, as MB:0=50;1=50' -r
 complete -c rtc -n "__fish_rtc_using_subcommand update" -s h -l help -d 'Print help'
