@@ -4,7 +4,7 @@
 //! `[package.metadata.deb]` of crates/cli/Cargo.toml.
 
 use crate::packages::{self, Need};
-use crate::{shell, suite};
+use crate::shell;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use std::fs;
@@ -14,10 +14,9 @@ use std::process::Command;
 
 const ARCHITECTURE: &str = "amd64";
 
-/// Builds `target/debian/rtc_VERSION_amd64.deb` and looks into it.
+/// Makes `target/debian/rtc_VERSION_amd64.deb` of what has been built, and looks into it.
 pub(crate) fn run() -> Result<bool> {
     packages::ensure(&[Need { package: "dpkg", provides: "dpkg-deb" }, Need { package: "gzip", provides: "gzip" }])?;
-    suite::build()?;
     let package = package()?;
     let root = shell::workspace().join("target/debian/root");
     let _ = fs::remove_dir_all(&root);

@@ -68,7 +68,7 @@ fn run(args: &[&str]) -> Result<bool> {
             test.args(["test", "--quiet", "--package", "rtc", "contrib::"]).env("BLESS", "1");
             shell::run(&mut test).map(|()| true)
         }
-        ["deb"] => deb::run(),
+        ["deb"] => suite::run(|step| step.name == "deb"),
         ["fuzz", rest @ ..] if rest.len() <= 2 => fuzz::run(rest),
         [] | ["help" | "--help" | "-h"] => {
             print!("{USAGE}");

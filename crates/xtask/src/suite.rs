@@ -4,7 +4,7 @@
 //! The last line is `N passed, N failed`.
 
 use crate::packages::{self, Need};
-use crate::{msrv, shell, tidy};
+use crate::{deb, msrv, shell, tidy};
 use anyhow::{Result, bail};
 use std::time::Instant;
 
@@ -36,6 +36,7 @@ const STEPS: &[Step] = &[
     Step { name: "msrv", what: "the oldest compiler", tier: Tier::Host, run: |_| msrv::run() },
     Step { name: "unit", what: "unit tests of the workspace", tier: Tier::Host, run: unit },
     Step { name: "build", what: "the binary as users run it", tier: Tier::Host, run: |_| build().map(|()| true) },
+    Step { name: "deb", what: "the Debian package", tier: Tier::Host, run: |_| build().and_then(|()| deb::run()) },
     Step { name: "zoo", what: "one small program per kernel resource, saved and restored", tier: Tier::Host, run: zoo },
     Step { name: "programs", what: "real programs, saved and restored", tier: Tier::Host, run: programs },
     Step { name: "vm", what: "engines in a virtual machine", tier: Tier::Vm, run: vm },
