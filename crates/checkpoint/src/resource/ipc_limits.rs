@@ -8,6 +8,7 @@ use crate::files::inside::own_thread;
 use nix::sched::{CloneFlags, unshare};
 use rtc_sys::CallExt as _;
 use serde::{Deserialize, Serialize};
+use std::sync::OnceLock;
 
 /// Those of ipc_namespaces(7), but `*_next_id`, which isn't a limit.
 const NAMES: [&str; 13] = [
@@ -78,11 +79,21 @@ fn all() -> Result<Vec<Limit>> {
 /// # Errors
 /// When they can't be read.
 pub(super) fn changed() -> Result<Vec<Limit>> {
-    let defaults = own_thread(|| {
+    let defaults = defaults()?;
+    Ok(all()?.into_iter().filter(|limit| !defaults.contains(limit)).collect())
+}
+
+/// Those of a new namespace, which is made once: that takes the kernel a millisecond.
+fn defaults() -> Result<&'static [Limit]> {
+    static KNOWN: OnceLock<Vec<Limit>> = OnceLock::new();
+    if let Some(known) = KNOWN.get() {
+        return Ok(known);
+    }
+    let limits = own_thread(|| {
         unshare(CloneFlags::CLONE_NEWIPC).call("unshare", "CLONE_NEWIPC")?;
         all()
     })?;
-    Ok(all()?.into_iter().filter(|limit| !defaults.contains(limit)).collect())
+    Ok(KNOWN.get_or_init(|| limits))
 }
 
 /// Raises limits of the calling thread's namespace where they are lower; gives those as they were.
