@@ -295,6 +295,10 @@ impl Container {
     /// Kills every process and waits for init's end.
     fn kill_for_delete(&self) -> Result<()> {
         let init = self.open_init()?;
+        if init.is_none() && self.record.init.is_some() {
+            // It has ended. Who may be left is killed when the cgroup is removed.
+            return Ok(());
+        }
         let cgroup = if self.record.cgroup_made { self.cgroup()? } else { None };
         if let Some(cgroup) = cgroup {
             cgroup.kill()?;

@@ -324,6 +324,8 @@ impl Making {
         if early {
             self.note_init(proc)?;
         }
+        // Who closes the mount last waits for RCU in the kernel: we, as long as the child still mounts.
+        state.sealed = None;
         let console = talk.until_ready(&mut || run_runtime_hooks(state.plan.spec.hooks().as_ref(), &oci))?;
         if !early {
             self.note_init(proc)?;

@@ -152,9 +152,6 @@ fn broken_config() {
     fs::write(bundle.dir.join("config.json"), b"{\"ociVersion\": ").unwrap();
     let error = create(&bundle.host, &bundle.options, Payload::Exec).unwrap_err().to_string();
     assert_eq!(error, "config.json: EOF while parsing a value at line 1 column 15");
-    bundle.set("/linux/intelRdt", serde_json::json!({"closID": "x"}));
-    assert_eq!(bundle.refused(), "config.json: linux.intelRdt is not supported yet: leave it out");
-    bundle.config["linux"].as_object_mut().unwrap().remove("intelRdt");
     bundle.set("/root/path", "nosuch".into());
     assert!(bundle.refused().starts_with("root file system: realpath("));
     bundle.set("/root/path", "rootfs".into());
