@@ -16,7 +16,7 @@ cgroup_manager = "systemd"
 events_logger = "file"
 runtime = "rtc"
 runtime_supports_json = ["rtc"]
-runtime_supports_nocgroups = ["rtc"]
+runtime_supports_nocgroup = ["rtc"]
 [engine.runtimes]
 rtc = ["/usr/local/bin/rtc"]
 [containers]
