@@ -157,6 +157,24 @@ fn hooks_get_the_state() {
     }
 }
 
+/// A container whose hook fails is stopped and deleted, and so its poststop hooks run.
+#[test]
+fn a_failing_hook_is_followed_by_poststop() {
+    let bundle = Bundle::new(&["true"]);
+    let file = bundle.file("poststop");
+    let hook = |script: String| json!([{ "path": "/usr/bin/busybox", "args": ["sh", "-c", script] }]);
+    let bundle = bundle.with(|config| {
+        config["hooks"] = json!({ "createRuntime": hook("exit 1".into()), "poststop": hook(format!("cat > {}", file.display())) });
+    });
+    bundle.call("run", &[]);
+    let text = fs::read_to_string(bundle.file("poststop")).unwrap_or_default();
+    differs(&[(Kind::Crun, "runs none")], || {
+        assert!(text.contains("\"status\":\"stopped\"") && text.contains(&bundle.id), "{text:?}");
+    });
+    bundle.call("create", &[]);
+    bundle.assert_gone();
+}
+
 /// The signals that rtc holds back for itself are not held back in hooks.
 #[test]
 fn hooks_have_a_clean_signal_mask() {

@@ -5,7 +5,7 @@
 //! other name. So the program gives its true name, and `runc` only when it was installed and called by that name.
 
 /// Version of the runtime specification that `spec` writes and `--version` tells.
-pub(crate) const SPECIFICATION: &str = "1.2.1";
+pub(crate) const SPECIFICATION: &str = "1.3.0";
 
 /// The output of `--version`.
 pub(crate) fn text(program: &str) -> String {

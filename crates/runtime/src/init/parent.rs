@@ -403,7 +403,7 @@ impl Making {
     fn undo(&mut self) {
         let log = |what: &str, result: Result<()>| {
             if let Err(e) = result {
-                log::warn!("{what}: {e}");
+                log::warn!("{what}{}{e}", if what.is_empty() { "" } else { ": " });
             }
         };
         if let Some(pidfd) = &self.init {
@@ -418,6 +418,11 @@ impl Making {
             log("remove the class of intelRdt", placed.remove());
         }
         log("remove the state", self.store.remove());
+        // A hook that failed ends the container as if it had been deleted (runtime-spec, runtime, "Lifecycle").
+        if self.init.is_some() && !self.record.poststop.is_empty() {
+            let state = container::oci_state(&self.record, Status::Stopped, 0);
+            log("", hooks::run("poststop", &self.record.poststop, &state, None));
+        }
     }
 }
 
