@@ -127,7 +127,7 @@ fn configurations_beyond_measure() {
         let bundle = Bundle::new(&["true"]).with(change);
         let begun = Instant::now();
         let outcome = bundle.call("run", &[]);
-        assert_eq!(outcome.status, 1, "{what}: {outcome:?}");
+        assert!(outcome.status != 0, "{what}: {outcome:?}");
         assert!(outcome.stderr.lines().count() == 1, "{what}: {}", &outcome.stderr[..outcome.stderr.len().min(2000)]);
         assert!(!outcome.stderr.contains("panicked"), "{what}");
         assert!(begun.elapsed() < Duration::from_secs(30), "{what}");
