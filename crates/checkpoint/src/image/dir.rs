@@ -155,9 +155,9 @@ impl Writer {
             machine: super::machine::Machine::here()?,
             parts: self.parts.clone(),
         };
-        // From here on there is something to take back, also if the rename is done and can't be synced.
-        self.committed = true;
-        self.put_manifest(&manifest)
+        let (committed, result) = self.put_manifest(&manifest);
+        self.committed = committed;
+        result
     }
 
     /// Removes the earlier checkpoint, which this one has replaced.
@@ -174,7 +174,7 @@ impl Writer {
     /// Puts the earlier manifest back, or none.
     fn take_back(&self) -> Result<()> {
         match &self.previous {
-            Some(previous) => self.put_manifest(previous),
+            Some(previous) => self.put_manifest(previous).1,
             None => match rustix::fs::unlinkat(&self.dir, MANIFEST, AtFlags::empty()).call("unlinkat", MANIFEST) {
                 Err(e) if e.errno() != Errno::ENOENT => Err(e.into()),
                 _ => Ok(()),
@@ -182,25 +182,27 @@ impl Writer {
         }
     }
 
-    fn put_manifest(&self, manifest: &Manifest) -> Result<()> {
-        let bytes = serde_json::to_vec_pretty(manifest).map_err(|e| Error::wrap(Kind::System, e))?;
+    /// Puts a manifest in the place of what is there; says whether it is, and whether it is on disk.
+    fn put_manifest(&self, manifest: &Manifest) -> (bool, Result<()>) {
         let temporary = format!("{MANIFEST}.{}", self.generation);
-        let result = self.replace_manifest(&temporary, &bytes);
-        if result.is_err() {
+        let written = self.write_manifest(manifest, &temporary).and_then(|()| {
+            let renamed = rustix::fs::renameat(&self.dir, &temporary, &self.dir, MANIFEST);
+            Ok(renamed.call("renameat", format_args!("{temporary}, {MANIFEST}"))?)
+        });
+        if written.is_err() {
             let _ = rustix::fs::unlinkat(&self.dir, &temporary, AtFlags::empty());
+            return (false, written);
         }
-        result
+        let synced = rustix::fs::fsync(&self.dir).call("fsync", "the image's directory");
+        (true, synced.map_err(Into::into))
     }
 
-    fn replace_manifest(&self, temporary: &str, bytes: &[u8]) -> Result<()> {
+    fn write_manifest(&self, manifest: &Manifest, name: &str) -> Result<()> {
+        let bytes = serde_json::to_vec_pretty(manifest).map_err(|e| Error::wrap(Kind::System, e))?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(&self.dir, temporary, flags, Mode::RUSR | Mode::WUSR).call("openat", temporary)?;
-        write_all(&fd, bytes).context(|| "write the manifest")?;
-        rustix::fs::fdatasync(&fd).call("fdatasync", temporary)?;
-        rustix::fs::renameat(&self.dir, temporary, &self.dir, MANIFEST)
-            .call("renameat", format_args!("{temporary}, {MANIFEST}"))?;
-        rustix::fs::fsync(&self.dir).call("fsync", "the image's directory")?;
-        Ok(())
+        let fd = rustix::fs::openat(&self.dir, name, flags, Mode::RUSR | Mode::WUSR).call("openat", name)?;
+        write_all(&fd, &bytes).context(|| "write the manifest")?;
+        Ok(rustix::fs::fdatasync(&fd).call("fdatasync", name)?)
     }
 }
 
