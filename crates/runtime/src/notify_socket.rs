@@ -70,6 +70,8 @@ impl Listener {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let open = rustix::fs::open(&directory, flags, Mode::empty()).call("open", directory.display())?;
         let socket = datagram()?;
+        // Of a start that went wrong before the program began.
+        let _ = rustix::fs::unlinkat(&open, NAME, rustix::fs::AtFlags::empty());
         // By descriptor: a path may be longer than an address.
         let path = format!("/proc/self/fd/{}/{NAME}", open.as_raw_fd());
         let address = SocketAddrUnix::new(path.as_str()).call("bind", &path)?;
