@@ -7,7 +7,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rtc_sys::{CallExt, Errno};
@@ -115,25 +115,30 @@ impl Proc {
     /// Opens what a magic link leads to. No mount on the way to the link, nor on the link itself, is crossed (`EXDEV`).
     pub(crate) fn open_link(&self, path: impl AsRef<Path>, flags: OFlags) -> rtc_sys::Result<OwnedFd> {
         let path = path.as_ref();
-        let describe = || format!("/proc/{}, {flags:?}", path.display());
-        // The link can't be opened and its way be watched at once: following it is a change of mount itself. A mount
-        // that covers it could only be one of config.json's: nothing runs in the container yet that could make one.
-        // The descriptors of the look are closed before the open, which may wait (for the other end of a FIFO).
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_MAGICLINKS;
-        let look = |dir: BorrowedFd<'_>, path: &Path, flags: OFlags| {
-            rustix::fs::openat2(dir, path, OFlags::PATH | OFlags::CLOEXEC | flags, Mode::empty(), resolve)
-                .call("openat2", describe())
-        };
-        let folder = look(self.fd(), path.parent().unwrap_or(Path::new(".")), OFlags::DIRECTORY)?;
-        drop(look(folder.as_fd(), Path::new(path.file_name().unwrap_or_default()), OFlags::NOFOLLOW)?);
-        drop(folder);
-        rustix::fs::openat(&self.root, path, flags | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::empty())
-            .call("open", describe())
+        self.check_link(path)?;
+        self.follow_link(path, flags)
     }
 
-    /// Opens anew, with other flags, what `fd` refers to.
-    pub(crate) fn reopen(&self, fd: BorrowedFd<'_>, flags: OFlags) -> rtc_sys::Result<OwnedFd> {
-        self.open_link(format!("self/fd/{}", fd.as_raw_fd()), flags)
+    /// Makes sure that no mount covers a magic link or stands in the way to it.
+    ///
+    /// The link can't be opened and its way be watched at once: following it is a change of mount itself. A mount that
+    /// covers it could only be one of config.json's: nothing runs in the container yet that could make one.
+    pub(crate) fn check_link(&self, path: impl AsRef<Path>) -> rtc_sys::Result<()> {
+        let path = path.as_ref();
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_MAGICLINKS;
+        let look = |dir: BorrowedFd<'_>, part: &Path, flags: OFlags| {
+            rustix::fs::openat2(dir, part, OFlags::PATH | OFlags::CLOEXEC | flags, Mode::empty(), resolve)
+                .call("openat2", format_args!("/proc/{}, PATH", path.display()))
+        };
+        let folder = look(self.fd(), path.parent().unwrap_or(Path::new(".")), OFlags::DIRECTORY)?;
+        look(folder.as_fd(), Path::new(path.file_name().unwrap_or_default()), OFlags::NOFOLLOW).map(drop)
+    }
+
+    /// Opens what a magic link that has been checked leads to.
+    pub(crate) fn follow_link(&self, path: impl AsRef<Path>, flags: OFlags) -> rtc_sys::Result<OwnedFd> {
+        let path = path.as_ref();
+        rustix::fs::openat(&self.root, path, flags | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::empty())
+            .call("open", format_args!("/proc/{}, {flags:?}", path.display()))
     }
 }
 
@@ -144,12 +149,13 @@ fn lossy(data: &[u8]) -> std::borrow::Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::fd::AsRawFd;
 
     #[test]
     fn links_are_followed_and_nothing_else_is() {
         let proc = Proc::open().unwrap();
         let file = File::open("/dev/null").unwrap();
-        let again = proc.reopen(file.as_fd(), OFlags::WRONLY).unwrap();
+        let again = proc.open_link(format!("self/fd/{}", file.as_raw_fd()), OFlags::WRONLY).unwrap();
         assert_eq!(rustix::io::write(&again, b"x").unwrap(), 1);
         assert_eq!(proc.open_file("self/root/etc", OFlags::PATH).unwrap_err().errno(), Errno::ELOOP);
         assert_eq!(proc.open_file("../etc/passwd", OFlags::PATH).unwrap_err().errno(), Errno::EXDEV);

@@ -4,7 +4,7 @@
 //! is replaced while held, or says what went wrong and exits.
 
 use std::convert::Infallible;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsRawFd;
 
 use rtc_sys::{CallExt, clone, process};
 use rustix::fs::OFlags;
@@ -69,9 +69,12 @@ pub(crate) fn end(child: &Child, result: Result<Infallible>) -> ! {
 /// Waits until `start` opens the FIFO. The end of the conversation tells the parent that the container is created.
 fn wait_for_start(child: &mut Child) -> Result<()> {
     let Some(fifo) = child.fifo.take() else { return Ok(()) };
+    let link = format!("self/fd/{}", fifo.as_raw_fd());
+    // Before: whoever looks at a created container finds nothing half done.
+    child.proc.check_link(&link)?;
     child.channel = None;
     // Kept open: it closes when the program is executed, which is what `start` waits for.
-    let opened = child.proc.reopen(fifo.as_fd(), OFlags::WRONLY)?;
+    let opened = child.proc.follow_link(&link, OFlags::WRONLY)?;
     child.fifo = Some(opened);
     Ok(())
 }
