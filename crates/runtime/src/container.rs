@@ -263,14 +263,12 @@ impl Container {
         if let (Some(placement), true) = (&self.record.cgroup, self.record.cgroup_made) {
             cgroup.as_ref().map_or(Ok(()), Cgroup::kill)?;
             placement.remove(cgroup, VANISH)?;
+        } else if let Some(placement) = self.record.cgroup.as_ref().filter(|placement| placement.scope.is_some()) {
+            placement.remove_leftover()?;
         } else if let Some(cgroup) = cgroup {
-            // A scope goes by itself.
-            if self.record.cgroup.as_ref().is_some_and(|placement| placement.scope.is_none()) {
-                // Made by the call that was killed, if it is empty; else another's, and it stays.
-                let path = cgroup.path();
-                let _ =
-                    std::fs::remove_dir(Hierarchy::find()?.mountpoint().join(path.strip_prefix("/").unwrap_or(path)));
-            }
+            // Made by the call that was killed, if it is empty; else another's, and it stays.
+            let path = cgroup.path();
+            let _ = std::fs::remove_dir(Hierarchy::find()?.mountpoint().join(path.strip_prefix("/").unwrap_or(path)));
         }
         if let Some(placed) = &self.record.rdt {
             placed.remove()?;

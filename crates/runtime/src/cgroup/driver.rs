@@ -191,6 +191,17 @@ impl Placement {
         cgroup.carry_out(&plan)
     }
 
+    /// Removes the scope that a call which was killed may have left; whatever has processes in it is another's.
+    ///
+    /// # Errors
+    /// systemd's own.
+    pub fn remove_leftover(&self) -> Result<()> {
+        match &self.scope {
+            Some(scope) => Manager::connect(scope.user)?.stop_empty(&scope.unit),
+            None => Ok(()),
+        }
+    }
+
     /// Removes the cgroup, in which only dying processes may be left.
     ///
     /// # Errors

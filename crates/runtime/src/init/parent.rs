@@ -281,6 +281,18 @@ impl Making {
         self.record.cgroup.as_ref().is_some_and(Placement::can_move)
     }
 
+    /// Takes init from the intermediate process, and the end of that.
+    fn adopt(&mut self, proc: &Proc, channel: &Channel) -> Result<()> {
+        let intermediate = self.init.take();
+        let made = conversation::expect_made(channel)?;
+        self.pid = process::pid_of(proc, &made)?;
+        self.init = Some(made);
+        match intermediate {
+            Some(intermediate) => process::wait_status(&intermediate).map(drop),
+            None => Ok(()),
+        }
+    }
+
     /// Writes what only the parent can, and follows the child to the end of the conversation.
     fn converse(
         &mut self,
@@ -293,13 +305,7 @@ impl Making {
         // Our copy of the child's end would keep the conversation alive beyond the child.
         state.child.channel = None;
         if state.plan.namespaces.join_user.is_some() {
-            let intermediate = self.init.take();
-            let made = conversation::expect_made(channel)?;
-            self.pid = process::pid_of(&state.child.proc, &made)?;
-            self.init = Some(made);
-            if let Some(intermediate) = intermediate {
-                process::wait_status(&intermediate)?;
-            }
+            self.adopt(&state.child.proc, channel)?;
         }
         let proc = &state.child.proc;
         if let Some(score) = state.child.plan.process.oom_score_adj() {

@@ -1,6 +1,9 @@
 //! Talking to systemd's manager (org.freedesktop.systemd1(5)).
 
+use std::path::Path;
+
 use super::properties::Property;
+use crate::cgroup::Hierarchy;
 use crate::dbus::{Call, Connection, Fault, Value};
 use crate::error::Context;
 use crate::{Error, Kind, Result};
@@ -58,8 +61,10 @@ impl Manager {
         let body = vec![Value::text(unit), Value::text("fail"), list(properties), none_beside()];
         let mut answer = self.call("StartTransientUnit", body.clone())?;
         if answer.as_ref().is_err_and(|fault| fault.name == EXISTS) {
-            // One that has failed keeps its name until it is reset; one that runs is another's.
+            // One that has failed keeps its name until it is reset, and one without processes that a killed call left
+            // until it is stopped; one that runs is another's.
             self.reset(unit)?;
+            self.stop_empty(unit)?;
             answer = self.call("StartTransientUnit", body)?;
         }
         let job = answer.map_err(|fault| refused(&fault)).context(|| format!("make {unit}"))?;
@@ -87,6 +92,41 @@ impl Manager {
             Err(fault) => return Err(refused(&fault)).context(|| format!("stop {unit}")),
         }
         self.reset(unit)
+    }
+
+    /// Stops a scope in which no process lives: systemd keeps one whose only process ended while it was being made.
+    ///
+    /// # Errors
+    /// systemd's own.
+    pub(in crate::cgroup) fn stop_empty(&mut self, unit: &str) -> Result<()> {
+        let object = match self.call("GetUnit", vec![Value::text(unit)])? {
+            Ok(object) => object,
+            Err(_) => return Ok(()),
+        };
+        let Some(path) = object.first().and_then(Value::as_text) else { return Ok(()) };
+        let get = Call {
+            destination: NAME,
+            path,
+            interface: "org.freedesktop.DBus.Properties",
+            member: "Get",
+            body: vec![Value::text("org.freedesktop.systemd1.Scope"), Value::text("ControlGroup")],
+        };
+        let group = match self.connection.call(get)? {
+            Ok(values) => values,
+            Err(fault) => return Err(refused(&fault)).context(|| unit.to_owned()),
+        };
+        let group = match group.first() {
+            Some(Value::Variant(value)) => value.as_text().unwrap_or_default().to_owned(),
+            _ => String::new(),
+        };
+        // Without a cgroup it is on its way out or in.
+        if group.is_empty() {
+            return Ok(());
+        }
+        match Hierarchy::find()?.open_path(Path::new(&group))? {
+            Some(cgroup) if cgroup.is_populated()? => Ok(()),
+            _ => self.stop(unit),
+        }
     }
 
     /// Moves a process into a unit's cgroup, or one below it, which begins with a slash.
