@@ -58,12 +58,24 @@ fn a_pidfd_goes_to_its_receiver() {
     });
 }
 
+/// A filter under which mkdir and mkdirat fail with EPERM, for exec too.
+#[test]
+fn a_filter_can_be_given_as_a_program() {
+    differs(&[(Kind::Runc, "knows no such annotation")], || {
+        let program = "IAAAAAAAAAAVAAEAUwAAABUAAAECAQAABgAAAAEABQAGAAAAAAD/fw==";
+        let bundle = annotated(&["sleep", "1000"], json!({ "run.oci.seccomp_bpf_data": program })).running();
+        let made = bundle.exec(&[], &["mkdir", "/x"]);
+        assert!(made.stderr.contains("Operation not permitted"), "{made:?}");
+        bundle.exec(&[], &["touch", "/x"]).ok();
+    });
+}
+
 #[test]
 fn what_rtc_has_not_is_refused() {
     differs(&[(Kind::Runc, "knows no such annotation"), (Kind::Crun, "has its own words")], || {
         for (annotations, text) in [
             (json!({ "run.oci.handler": "krun" }), "there is no handler \"krun\""),
-            (json!({ "run.oci.seccomp_bpf_data": "AAAA" }), "run.oci.seccomp_bpf_data is not supported"),
+            (json!({ "run.oci.seccomp_bpf_data": "AAAA" }), "3 bytes are no program of 1 to 4096 instructions"),
             (json!({ "run.oci.mount_context_type": "x" }), "\"x\" is not one of context, fscontext"),
         ] {
             let bundle = annotated(&["true"], annotations);

@@ -284,8 +284,9 @@ impl Drop for Bundle {
 }
 
 const APPLETS: &[&str] = &[
-    "sh", "cat", "echo", "env", "false", "grep", "head", "id", "ip", "kill", "ls", "mount", "umount", "stat", "mkfifo",
-    "printf", "ps", "pwd", "readlink", "sleep", "stty", "tail", "test", "touch", "true", "tty", "usleep", "wc", "dd",
+    "sh", "cat", "echo", "env", "false", "grep", "head", "id", "ip", "kill", "ls", "mkdir", "mount", "umount", "stat",
+    "mkfifo", "printf", "ps", "pwd", "readlink", "sleep", "stty", "tail", "test", "touch", "true", "tty", "usleep",
+    "wc", "dd",
 ];
 
 fn config(id: &str, args: &[&str]) -> Value {

@@ -20,7 +20,7 @@ use crate::overrides::{ExecProcess, process_of};
 use crate::proc::Proc;
 use crate::process;
 use crate::rootless;
-use crate::spec::{self, annotations};
+use crate::spec;
 use crate::state::Status;
 
 /// How to run a further process: the flags of `exec`.
@@ -97,7 +97,7 @@ fn exec(container: &Container, options: &ExecOptions) -> Result<Executed> {
     let in_user_namespace = gain_privilege(&init)?;
     let linux = spec.linux().as_ref();
     let mut plan = ProcessPlan::new(process, linux, options.preserve_fds)?;
-    plan.keep_groups = annotations::keeps_groups(&spec);
+    plan.heed(&spec)?;
     begin_affinity(&mut plan)?;
     for unknown in plan.capabilities.add(&capabilities) {
         log::warn!("ignoring unknown capability {unknown:?}");

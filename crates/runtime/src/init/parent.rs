@@ -199,7 +199,7 @@ impl Making {
         let plan = InitPlan::new(bundle, options, self.cgroup.as_ref().map(Made::home), &proc)?;
         self.delegate(&plan, bundle)?;
         let mut process_plan = ProcessPlan::new(process, bundle.spec.linux().as_ref(), options.preserve_fds)?;
-        process_plan.keep_groups = annotations::keeps_groups(&bundle.spec);
+        process_plan.heed(&bundle.spec)?;
         process_plan.start_hooks = bundle.spec.hooks().as_ref().and_then(|hooks| hooks.start_container().clone());
         let state = container::oci_state(&self.record, Status::Created, 0);
         let mut child = Child::new(process_plan, proc, state, theirs);
@@ -319,7 +319,6 @@ impl Making {
             channel.go()?;
         }
         self.give(state)?;
-        self.limit(&state.plan.spec)?;
         let mut talk = conversation::Talk::new(channel, side, &state.child.plan, self.pid);
         let pid = self.pid;
         log::debug!("child process in init(): pid {pid}");
@@ -349,7 +348,7 @@ impl Making {
         Ok(console)
     }
 
-    /// What is given to a process that is there already: network devices, a class of intelRdt.
+    /// What is given to a process that is there already: network devices, a class of intelRdt, limits.
     fn give(&mut self, state: &InitState) -> Result<()> {
         let Some(linux) = state.plan.linux() else { return Ok(()) };
         if let (Some(devices), Some(init)) = (linux.net_devices(), &self.init) {
@@ -359,7 +358,7 @@ impl Making {
             let placed = rdt::place(rdt, &self.record.id).context(|| "linux.intelRdt")?;
             self.record.rdt.insert(placed).add(self.pid).context(|| "linux.intelRdt")?;
         }
-        Ok(())
+        self.limit(&state.plan.spec)
     }
 
     fn hold(&self, closure: &mut dyn FnMut(&Held) -> std::result::Result<(), crate::options::HoldError>) -> Result<()> {

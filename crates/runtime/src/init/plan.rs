@@ -91,6 +91,15 @@ impl ProcessPlan {
         })
     }
 
+    /// Heeds what annotations say about processes.
+    pub(crate) fn heed(&mut self, spec: &Spec) -> Result<()> {
+        self.keep_groups = annotations::keeps_groups(spec);
+        if let Some(filter) = annotations::filter(spec)? {
+            self.filter = Some(filter);
+        }
+        Ok(())
+    }
+
     /// The user.
     pub(crate) fn user(&self) -> &User {
         self.process.user()

@@ -75,6 +75,11 @@ fn flags(listed: Option<&[Flag]>, notify: bool) -> Result<u32> {
 }
 
 impl Filter {
+    /// A program that was compiled elsewhere, without flags and without anybody to tell.
+    pub(super) fn of(program: Vec<Insn>) -> Self {
+        Self { program, flags: 0, notify: None }
+    }
+
     /// Whom to tell; `None` when no rule notifies. [`Filter::load`] then returns a descriptor.
     pub fn notify(&self) -> Option<&Notify> {
         self.notify.as_ref()

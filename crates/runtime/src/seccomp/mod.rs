@@ -26,6 +26,7 @@ mod filter;
 pub mod notify;
 mod profile;
 mod program;
+mod raw;
 mod syscalls;
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,9 @@ use std::path::Path;
 
 use oci_spec::runtime::Spec;
 
+use crate::error::Result;
+use crate::seccomp::Filter;
+
 /// Another program than the configured one runs the container: a virtual machine, an interpreter of WebAssembly.
 const HANDLER: &str = "run.oci.handler";
 /// The caller's supplementary groups stay.
@@ -26,7 +29,7 @@ pub(crate) const HOOKS_STDERR: &str = "run.oci.hooks.stderr";
 const SECCOMP_RECEIVER: &str = "run.oci.seccomp.receiver";
 /// A system call in the profile that nobody knows is an error.
 const SECCOMP_STRICT: &str = "run.oci.seccomp_fail_unknown_syscall";
-/// A program of instructions in place of the profile.
+/// A program of instructions, in base64, in place of the profile.
 const SECCOMP_PROGRAM: &str = "run.oci.seccomp_bpf_data";
 
 /// The value of an annotation; an empty one is none.
@@ -56,6 +59,11 @@ pub(crate) fn keeps_groups(spec: &Spec) -> bool {
     is_set(spec, KEEP_GROUPS)
 }
 
+/// The filter that an annotation gives in place of `linux.seccomp`.
+pub(crate) fn filter(spec: &Spec) -> Result<Option<Filter>> {
+    value(spec.annotations().as_ref(), SECCOMP_PROGRAM).map(Filter::from_base64).transpose()
+}
+
 /// The option that gives a mount its SELinux label: `context="LABEL"`.
 pub(crate) fn label_option(spec: &Spec, label: &str) -> String {
     let key = value(spec.annotations().as_ref(), LABEL_KEY).unwrap_or("context");
@@ -63,7 +71,7 @@ pub(crate) fn label_option(spec: &Spec, label: &str) -> String {
 }
 
 /// What annotations must not say.
-pub(super) fn check(spec: &Spec, known: impl Fn(&str) -> bool) -> Result<(), String> {
+pub(super) fn check(spec: &Spec, known: impl Fn(&str) -> bool) -> std::result::Result<(), String> {
     let value = |name| value(spec.annotations().as_ref(), name);
     if let Some(handler) = value(HANDLER) {
         return Err(format!("annotation {HANDLER}: there is no handler {handler:?}: leave the annotation out"));
@@ -76,8 +84,8 @@ pub(super) fn check(spec: &Spec, known: impl Fn(&str) -> bool) -> Result<(), Str
             return Err(format!("annotation {name}: {path:?} is not an absolute path"));
         }
     }
-    if value(SECCOMP_PROGRAM).is_some() {
-        return Err(format!("annotation {SECCOMP_PROGRAM} is not supported: give the rules in linux.seccomp"));
+    if let Some(text) = value(SECCOMP_PROGRAM) {
+        Filter::from_base64(text).map_err(|e| e.to_string())?;
     }
     let seccomp = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
     if let (true, Some(seccomp)) = (is_set(spec, SECCOMP_STRICT), seccomp) {
