@@ -48,7 +48,7 @@ zoo! {
         exit_signal, pids_go_on, wait_nanosleep, wait_nanosleep_absolute, wait_poll, wait_poll_with_timeout,
         wait_ppoll_with_mask, wait_select, wait_futex_with_timeout, wait_read, wait_accept, wait_recv, wait_child,
         wait_suspended, wait_flock, wait_sleep_ends, netlink, udp, udp_queue,
-        udp_queue_v6, udp_multicast, raw_socket, small_tree,
+        udp_queue_v6, udp_multicast, raw_socket, packet_socket, small_tree,
     }
     not yet "not yet: inotify events that nobody has read" { inotify_pending }
     not yet "not yet: data of connections that are not accepted yet" { tcp_backlog, unix_backlog }

@@ -12,6 +12,7 @@ pub(crate) const ZOO: &[(&str, Prepare)] = &[
     ("udp_queue_v6", udp_queue_v6),
     ("udp_multicast", udp_multicast),
     ("raw_socket", raw_socket),
+    ("packet_socket", packet_socket),
 ];
 
 /// Bound and connected sockets of both families.
@@ -128,5 +129,37 @@ fn raw_socket() -> Result<Check> {
         let mut packet = [0_u8; 100];
         let got = sys!(libc::recv(right.as_raw_fd(), packet.as_mut_ptr().cast(), packet.len(), 0))?;
         same("packet", (&packet[20..got as usize], packet[8], &packet[16..20]), (&b"raw"[..], 33, &[127, 0, 0, 7][..]))
+    })
+}
+
+/// A packet socket that is bound to the loopback device, which it has put into promiscuous mode, sees what passes.
+fn packet_socket() -> Result<Check> {
+    loopback_up()?;
+    let fd = sys_fd!(libc::socket(libc::AF_PACKET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0))?;
+    let index = sys!(libc::if_nametoindex(c"lo".as_ptr()))? as i32;
+    // SAFETY: plain data that is filled below.
+    let mut asked: libc::packet_mreq = unsafe { std::mem::zeroed() };
+    (asked.mr_ifindex, asked.mr_type) = (index, libc::PACKET_MR_PROMISC as u16);
+    let (level, name) = (libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP);
+    let len = size_of_val(&asked) as u32;
+    sys!(libc::setsockopt(fd.as_raw_fd(), level, name, (&raw const asked).cast(), len))?;
+    // SAFETY: as above.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    (address.sll_family, address.sll_ifindex) = (libc::AF_PACKET as u16, index);
+    address.sll_protocol = (libc::ETH_P_IP as u16).to_be();
+    let len = size_of_val(&address) as u32;
+    sys!(libc::bind(fd.as_raw_fd(), (&raw const address).cast(), len))?;
+    let flags = || std::fs::read_to_string("/sys/class/net/lo/flags").named("flags");
+    let before = flags()?;
+    let sender = UdpSocket::bind("127.0.0.1:0").named("bind")?;
+    check(move || {
+        same("the device's flags", flags()?, before.clone())?;
+        sender.send_to(b"seen", "127.0.0.1:9").named("send")?;
+        let mut packet = [0_u8; 100];
+        let got = sys!(libc::recv(fd.as_raw_fd(), packet.as_mut_ptr().cast(), packet.len(), 0))?;
+        same("packet", &packet[28..got as usize], b"seen")?;
+        // It passes twice, out and in; and so does the answer that nobody is there.
+        while sys!(libc::recv(fd.as_raw_fd(), packet.as_mut_ptr().cast(), packet.len(), libc::MSG_DONTWAIT)).is_ok() {}
+        Ok(())
     })
 }

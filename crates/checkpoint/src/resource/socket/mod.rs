@@ -12,6 +12,7 @@ mod hex;
 pub mod netlink;
 mod option_table;
 pub mod options;
+pub mod packet;
 pub mod sort;
 pub mod tcp;
 pub mod unix;
@@ -50,12 +51,15 @@ pub enum Detail {
     Datagram(Box<datagram::Datagram>),
     /// `AF_NETLINK`
     Netlink(netlink::Netlink),
+    /// `AF_PACKET`
+    Packet(packet::Packet),
 }
 
 impl Detail {
     fn of(probe: &Probe<'_>, sort: Sort, cx: &mut Dump<'_>) -> Result<Option<Self>> {
         Ok(match sort.family {
             libc::AF_UNIX => unix::dump::describe(probe, sort, cx)?.map(|unix| Self::Unix(Box::new(unix))),
+            libc::AF_PACKET => packet::describe(probe, cx)?.map(Self::Packet),
             libc::AF_NETLINK => netlink::describe(probe, sort, cx)?.map(Self::Netlink),
             _ if sort.is_tcp() => tcp::dump::describe(probe, sort, cx)?.map(|tcp| Self::Tcp(Box::new(tcp))),
             _ if datagram::is(sort) => datagram::describe(probe, sort, cx)?.map(|one| Self::Datagram(Box::new(one))),
@@ -97,7 +101,7 @@ impl Resource for Socket {
         match &mut self.detail {
             Detail::Unix(unix) => unix::dump::complete(unix, probe, self.base.sort, cx),
             Detail::Datagram(one) => datagram::complete(one, probe, self.base.sort, cx).context(|| "queue"),
-            Detail::Tcp(_) | Detail::Netlink(_) => Ok(()),
+            Detail::Tcp(_) | Detail::Netlink(_) | Detail::Packet(_) => Ok(()),
         }
     }
 
@@ -124,7 +128,8 @@ impl Resource for Socket {
         unix::open(&unixes(all), cx).context(|| "unix sockets")?;
         tcp::open(&tcps(all), cx).context(|| "TCP sockets")?;
         datagram::open(&datagrams(all), cx).context(|| "UDP and raw sockets")?;
-        netlink::open(&netlinks(all), cx).context(|| "netlink sockets")
+        netlink::open(&netlinks(all), cx).context(|| "netlink sockets")?;
+        packet::open(&packets(all), cx).context(|| "packet sockets")
     }
 
     fn open(&self, file: FileRef, _cx: &mut Restore<'_>) -> Result<OwnedFd> {
@@ -134,7 +139,7 @@ impl Resource for Socket {
     fn after_table(&self, table: Table<'_>, fd: TargetFd, program: &mut Program) -> Result<bool> {
         match &self.detail {
             Detail::Unix(unix) => Ok(unix.listen_again(table.pid, fd, program)),
-            Detail::Tcp(_) | Detail::Datagram(_) | Detail::Netlink(_) => Ok(true),
+            _ => Ok(true),
         }
     }
 
@@ -163,7 +168,7 @@ fn sorted<'a>(all: &'a mut [(FileId, &mut Socket)]) -> (Vec<unix::dump::Entry<'a
             Detail::Unix(unix) => unixes.push(unix::dump::Entry { id, inode, kind: sort.kind, unix }),
             Detail::Tcp(tcp) => tcps.push(tcp::dump::Entry { id, inode, sort, tcp }),
             // Nobody else knows of them.
-            Detail::Datagram(_) | Detail::Netlink(_) => {}
+            _ => {}
         }
     }
     (unixes, tcps)
@@ -196,6 +201,14 @@ fn datagrams<'a>(all: &[(FileRef, &'a Socket)]) -> Vec<datagram::Entry<'a>> {
 fn netlinks<'a>(all: &[(FileRef, &'a Socket)]) -> Vec<netlink::Entry<'a>> {
     let one = |(file, socket): &(FileRef, &'a Socket)| match &socket.detail {
         Detail::Netlink(netlink) => Some(netlink::Entry { file: *file, base: &socket.base, netlink }),
+        _ => None,
+    };
+    all.iter().filter_map(one).collect()
+}
+
+fn packets<'a>(all: &[(FileRef, &'a Socket)]) -> Vec<packet::Entry<'a>> {
+    let one = |(file, socket): &(FileRef, &'a Socket)| match &socket.detail {
+        Detail::Packet(packet) => Some(packet::Entry { file: *file, base: &socket.base, packet }),
         _ => None,
     };
     all.iter().filter_map(one).collect()
