@@ -84,9 +84,13 @@ impl Cgroup {
     /// Completes the pairs of a plan with what is set now.
     pub(in crate::cgroup) fn complete(&self, plan: &mut [Setting]) -> Result<()> {
         for (file, value) in plan.iter_mut().flat_map(|setting| &mut setting.files) {
-            if !matches!(value, Value::Text(_)) {
-                *value = Value::Text(self.text(file, value)?);
+            let mut text = self.text(file, value)?;
+            if file == "cpu.max" && text.split_ascii_whitespace().count() == 1 {
+                // The period stays as it is, which systemd sees to only while there is a quota.
+                let current = self.read_optional(file)?.unwrap_or_default();
+                text.extend(current.split_ascii_whitespace().nth(1).map(|period| format!(" {period}")));
             }
+            *value = Value::Text(text);
         }
         Ok(())
     }
