@@ -3,7 +3,8 @@
 #
 # test.tar: localhost/rtc-test:latest, busybox with its links, Redis with its libraries; runs a shell.
 # pause.tar: localhost/rtc-pause:latest, busybox alone; does nothing, for ever: what holds a pod's namespaces.
-# Podman (`podman load`), containerd (`ctr image import`) and Docker (`docker load`) take the archives.
+# Podman (`podman load`) and containerd (`ctr image import`) take the archives; Docker takes the layer in them (`docker
+# import`).
 set -euo pipefail
 
 root=$1

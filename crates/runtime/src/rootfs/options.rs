@@ -146,7 +146,8 @@ impl MountOptions {
     /// Parses the options of a mount. What isn't known is data for the file system, as in mount(8).
     pub(crate) fn parse(options: &[String]) -> Self {
         let mut parsed = Self::default();
-        for option in options {
+        // Podman writes empty ones (--systemd=always), which mount(2) skips too.
+        for option in options.iter().filter(|option| !option.is_empty()) {
             parsed.add(option);
         }
         parsed
@@ -255,7 +256,7 @@ mod tests {
 
     #[test]
     fn the_rest_is_data() {
-        let options = parse("mode=755,size=65536k,tmpcopyup,sync,defaults");
+        let options = parse("mode=755,,size=65536k,tmpcopyup,sync,defaults");
         assert_eq!(options.data, ["mode=755", "size=65536k"]);
         assert_eq!(options.superblock, ["sync"]);
         assert!(options.copy_up);
