@@ -349,3 +349,63 @@ case_redis_keeps_its_data() {
     until_true podman exec store grep -rq later /data/appendonlydir
     podman rm -f -t 0 store
 }
+
+case_init_security_and_devices() {
+    podman run --rm --init --security-opt seccomp=unconfined --security-opt apparmor=unconfined \
+        --security-opt mask=/proc/version --security-opt unmask=/proc/kcore --device /dev/vdb:/dev/disk:r \
+        --oom-score-adj 100 --shm-size 2m --umask 0077 --group-add 99 --network none \
+        --cpu-shares 512 --cpuset-cpus 0 --memory-reservation 20m --blkio-weight 500 $image sh -euxc '
+            refused() { if "$@"; then exit 99; fi; }
+            [ "$(cat /proc/1/comm)" = podman-init ]
+            grep -q "^Seccomp:.0$" /proc/self/status
+            [ "$(cat /proc/self/attr/current)" = unconfined ]
+            [ "$(wc -c < /proc/version)" = 0 ]
+            [ "$(stat -c %s /proc/kcore)" != 0 ]
+            [ "$(head -c 10 /dev/disk | wc -c)" = 10 ]
+            refused sh -c "echo > /dev/disk"
+            [ "$(cat /proc/self/oom_score_adj)" = 100 ]
+            df -k /dev/shm | grep -q " 2048 "
+            [ "$(umask)" = 0077 ]
+            id -G | grep -qw 99
+            cd /sys/fs/cgroup
+            [ "$(cat cpuset.cpus memory.low | paste -sd" ")" = "0 20971520" ]'
+    # A profile of the user's own, and everything at once that --privileged stands for.
+    echo '{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO",
+        "errnoRet": 28}]}' > /tmp/profile.json
+    podman run --rm --security-opt seccomp=/tmp/profile.json $image sh -c '! mkdir /data/new 2> /data/err &&
+        grep "No space" /data/err'
+    podman run --rm --privileged $image sh -euxc '
+        grep -q "^CapEff:.*1ffffffffff$" /proc/self/status
+        [ -b /dev/vda ]
+        mount -t tmpfs none /data'
+}
+
+case_health_files_and_copies() {
+    podman run -d --name whole --health-cmd 'test -e /ok' --health-interval disable $image sleep 1000
+    fails podman healthcheck run whole
+    podman exec whole touch /ok
+    podman healthcheck run whole
+    same healthy "$(field whole .State.Health.Status)"
+    contains "$(podman top whole pid args)" "sleep 1000"
+    podman cp /etc/hostname whole:/data/name
+    same "$(hostname)" "$(podman exec whole cat /data/name)"
+    contains "$(podman diff whole)" "A /data/name"
+    podman restart -t 0 whole
+    same "$(hostname)" "$(podman exec whole cat /data/name)"
+    podman rm -f -t 0 whole
+}
+
+case_images_are_built() {
+    mkdir -p /tmp/context
+    cat > /tmp/context/Containerfile << 'END'
+FROM localhost/rtc-test
+RUN echo built > /data/file && id -u > /data/id
+RUN --mount=type=tmpfs,target=/scratch grep -q ' /scratch tmpfs ' /proc/mounts
+USER 65534
+CMD cat /data/file /data/id && id -u
+END
+    podman build -q --network none -t localhost/built /tmp/context
+    same "built 0 65534" "$(podman run --rm localhost/built | paste -sd' ')"
+    podman rmi localhost/built
+    rm -r /tmp/context
+}

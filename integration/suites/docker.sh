@@ -1,0 +1,170 @@
+# Docker with rtc as its default runtime and systemd as its cgroup driver, in the guest where both are services.
+# guest: systemd
+
+image=localhost/rtc-test:latest
+
+setup() {
+    install_rtc
+    # The daemon of Debian's package refuses to start without a program of this name.
+    [ -e /usr/local/bin/runc ] || ln -s rtc /usr/local/bin/runc
+    mkdir -p /etc/docker
+    jq 'del(."exec-opts") | ."default-runtime" = "rtc"' /rtc/contrib/docker/daemon.json > /etc/docker/daemon.json
+    systemctl start docker
+    mkdir /tmp/image
+    tar -C /tmp/image -xf /usr/lib/rtc-images/test.tar
+    local manifest
+    manifest=/tmp/image/blobs/sha256/$(jq -r '.manifests[0].digest[7:]' /tmp/image/index.json)
+    docker import -c 'ENV PATH=/bin:/usr/bin' "/tmp/image/blobs/sha256/$(jq -r '.layers[0].digest[7:]' "$manifest")" $image
+    rm -r /tmp/image
+    same "rtc systemd 2" "$(docker info -f '{{.DefaultRuntime}} {{.CgroupDriver}} {{.CgroupVersion}}')"
+}
+
+cleanup() {
+    docker rm -f $(docker ps -aq)
+    docker network prune -f
+}
+
+# field NAME TEMPLATE: from docker's own account of a container.
+field() {
+    docker inspect --format "{{$2}}" "$1"
+}
+
+# scope NAME: where the container's cgroup is on the host.
+scope() {
+    echo "/sys/fs/cgroup/system.slice/docker-$(field "$1" .Id).scope"
+}
+
+# is NAME TEXT TEMPLATE
+is() {
+    [ "$(field "$1" "$3")" = "$2" ]
+}
+
+# Counts in memory alone, under a token that is drawn once per start.
+counter='token=$(od -An -N8 -tx8 /dev/urandom | tr -d " "); i=0
+    while :; do i=$((i + 1)); echo "$token $i" > /count.new; mv /count.new /count; sleep 0.05; done'
+
+case_run_sets_up_what_was_asked() {
+    local status=0
+    mkdir -p /tmp/volume
+    echo from the host > /tmp/volume/file
+    docker run --rm --init --network none --hostname inner --user 65534:65534 --workdir /data --env COLOUR=blue \
+        --read-only --tmpfs /scratch:size=1m -v /tmp/volume:/volume:ro --cap-drop all --cap-add net_bind_service \
+        --ulimit nofile=300:400 --sysctl net.ipv4.ip_unprivileged_port_start=77 --security-opt no-new-privileges \
+        --memory 64m --memory-swap 64m --cpus 0.5 --pids-limit 33 --device /dev/vdb:/dev/disk:r --group-add 6 \
+        $image sh -euxc '
+            refused() { if "$@"; then exit 99; fi; }
+            [ "$(cat /proc/1/comm)" = docker-init ]
+            [ "$(hostname)" = inner ]
+            [ "$(id -u):$(id -g)" = 65534:65534 ]
+            [ "$(pwd)" = /data ]
+            [ "$COLOUR" = blue ]
+            [ "$(cat /volume/file)" = "from the host" ]
+            refused touch /volume/new
+            refused touch /data/new
+            touch /scratch/new
+            grep -q "^CapBnd:.*0000000000000400$" /proc/self/status
+            grep -q "^NoNewPrivs:.1$" /proc/self/status
+            grep -q "^Seccomp:.2$" /proc/self/status
+            [ "$(cat /proc/self/attr/current)" = "docker-default (enforce)" ]
+            [ "$(ulimit -Sn):$(ulimit -Hn)" = 300:400 ]
+            [ "$(cat /proc/sys/net/ipv4/ip_unprivileged_port_start)" = 77 ]
+            cd /sys/fs/cgroup
+            [ "$(cat memory.max pids.max cpu.max | paste -sd" ")" = "67108864 33 50000 100000" ]
+            [ "$(cat memory.swap.max)" = 0 ]
+            [ -b /dev/disk ]
+            exit 7' 2> /tmp/err || status=$?
+    [ "$status" = 7 ] || cat /tmp/err
+    same 7 "$status"
+    status=0
+    docker run --rm --network none $image no-such-program 2> /tmp/err || status=$?
+    same 127 "$status"
+    contains "$(cat /tmp/err)" "executable file"
+    rm -r /tmp/volume
+}
+
+case_a_container_lives_as_docker_says() {
+    docker run -d --name life --network none --memory 64m --memory-swap 64m $image \
+        sh -c 'trap "echo bye; exit 5" TERM; trap "echo usr1" USR1; echo ready; while :; do sleep 0.1; done'
+    [ -d "$(scope life)" ]
+    same 67108864 "$(docker exec life cat /sys/fs/cgroup/memory.max)"
+    local status=0
+    docker exec -u 65534 -w /tmp -e COLOUR=red life sh -c '[ "$(id -u) $(pwd) $COLOUR" = "65534 /tmp red" ] && exit 9' || status=$?
+    same 9 "$status"
+    contains "$(docker exec -t life tty)" /dev/pts/
+    docker update --memory 96m --memory-swap 96m --cpus 0.25 --pids-limit 44 life
+    same "100663296 44 25000 100000" "$(docker exec life sh -c 'cd /sys/fs/cgroup; cat memory.max pids.max cpu.max | paste -sd" "')"
+    contains "$(docker stats --no-stream --format '{{.Name}} {{.MemUsage}}' life)" "/ 96MiB"
+    contains "$(docker top life)" "trap"
+    docker pause life
+    contains "$(cat "$(scope life)/cgroup.events")" "frozen 1"
+    docker unpause life
+    docker kill -s USR1 life
+    until_true logged life usr1
+    docker stop -t 60 life
+    same "exited 5" "$(field life '.State.Status}} {{.State.ExitCode')"
+    same "ready usr1 bye" "$(docker logs life | paste -sd' ')"
+    docker start life
+    docker kill life
+    until_true is life exited .State.Status
+    same 137 "$(field life .State.ExitCode)"
+    local group
+    group=$(scope life)
+    docker rm life
+    [ ! -e "$group" ]
+    same "" "$(rtc --root /var/run/docker/runtime-runc/moby list -q)"
+}
+
+logged() {
+    docker logs "$1" 2>&1 | grep -qx "$2"
+}
+
+case_containers_talk_on_a_network_and_to_the_host() {
+    docker network create inner
+    docker run -d --name store --network inner $image redis-server --save "" --bind 0.0.0.0 --protected-mode no
+    docker run -d --name web --network inner -p 8080:80 $image sh -c 'echo hello > index.html; exec httpd -f -p 80'
+    docker run --rm --network inner $image sh -euxc '
+        until redis-cli -h store ping; do sleep 0.1; done
+        redis-cli -h store set answer 42
+        [ "$(wget -qO- http://web/index.html)" = hello ]'
+    same 42 "$(docker exec store redis-cli get answer)"
+    same hello "$(curl -s localhost:8080/index.html)"
+    docker rm -f store web
+    docker network rm inner
+}
+
+case_restart_policy_health_and_memory() {
+    docker run -d --name again --network none --restart on-failure:2 $image sh -c 'exit 4'
+    docker run -d --name healthy --network none --health-cmd 'test -e /ok' --health-interval 2s --health-retries 1 \
+        $image sleep 1000
+    until_true is healthy unhealthy .State.Health.Status
+    docker exec healthy touch /ok
+    until_true is healthy healthy .State.Health.Status
+    until_true is again 2 .RestartCount
+    until_true is again exited .State.Status
+    same 4 "$(field again .State.ExitCode)"
+    local status=0
+    docker run --name hungry --network none --memory 16m --memory-swap 16m $image tail -n 1 /dev/zero || status=$?
+    same 137 "$status"
+    same true "$(field hungry .State.OOMKilled)"
+    docker rm -f again healthy hungry
+}
+
+case_checkpoint_and_start_from_it() {
+    docker run -d --name saved --network none $image sh -c "$counter"
+    until_true docker exec saved test -e /count
+    docker checkpoint create saved first
+    until_true is saved exited .State.Status
+    contains "$(docker checkpoint ls saved)" first
+    local before
+    before=$(docker cp saved:/count - | tar -xO)
+    docker start --checkpoint first saved
+    local seen
+    while :; do
+        seen=$(docker exec saved cat /count)
+        same "${before% *}" "${seen% *}"
+        [ "${seen#* }" -le "${before#* }" ] || break
+        sleep 0.1
+    done
+    same "docker-default (enforce)" "$(docker exec saved cat /proc/1/attr/current)"
+    docker rm -f saved
+}
