@@ -39,3 +39,37 @@ case_a_scope_holds_the_container() {
     podman rm -f -t 0 scoped
     same not-found "$(systemctl show -P LoadState "$unit")"
 }
+
+case_a_quadlet_unit_is_a_service() {
+    mkdir -p /etc/containers/systemd
+    cat > /etc/containers/systemd/web.container << END
+[Container]
+Image=$image
+ContainerName=web
+Network=none
+Exec=sh -c 'echo hello > index.html; exec httpd -f -p 80'
+StopTimeout=0
+PidsLimit=20
+
+[Service]
+Restart=always
+TimeoutStopSec=120
+END
+    systemctl daemon-reload
+    systemctl start web.service
+    same hello "$(podman exec web wget -qO- http://127.0.0.1/index.html)"
+    same 20 "$(podman exec web cat /sys/fs/cgroup/pids.max)"
+    contains "$(cat "/proc/$(field web .State.Pid)/cgroup")" /system.slice/web.service
+    local first
+    first=$(field web .Id)
+    podman kill web
+    until_true restarted web "$first"
+    systemctl stop web.service
+    same "" "$(podman ps -aq)"
+    rm /etc/containers/systemd/web.container
+    systemctl daemon-reload
+}
+
+restarted() {
+    [ "$(field "$1" .Id)" != "$2" ] && [ "$(field "$1" .State.Status)" = running ]
+}

@@ -409,3 +409,37 @@ END
     podman rmi localhost/built
     rm -r /tmp/context
 }
+
+case_containers_talk_on_a_network_and_to_the_host() {
+    podman network create inner
+    podman run -d --name web --network inner -p 8080:80 $image sh -c 'echo hello > index.html; exec httpd -f -p 80'
+    same hello "$(podman run --rm --network inner $image wget -qO- http://web/index.html)"
+    same hello "$(curl -s localhost:8080/index.html)"
+    podman container checkpoint web
+    fails curl -s localhost:8080/index.html
+    podman container restore web
+    same hello "$(curl -s localhost:8080/index.html)"
+    podman rm -f -t 0 web
+    podman network rm inner
+}
+
+case_pods_share_what_pods_share() {
+    podman load -q -i /usr/lib/rtc-images/pause.tar
+    podman pod create --name pod --infra-image localhost/rtc-pause --network none --share net,ipc,uts,pid --memory 96m
+    podman run -d --pod pod --name front $image sh -c 'echo in pod > index.html; exec httpd -f -p 80'
+    podman run -d --pod pod --name back $image sleep 1000
+    same "in pod" "$(podman exec back wget -qO- http://127.0.0.1/index.html)"
+    contains "$(podman exec back ps -o args)" "httpd -f"
+    same 100663296 "$(cat "$(dirname "$(cgroup back)")/memory.max")"
+    podman pod pause pod
+    same paused "$(field front .State.Status)"
+    podman pod unpause pod
+    podman kube generate pod > /tmp/pod.yaml
+    podman pod rm -f -t 0 pod
+    podman kube play --network none /tmp/pod.yaml
+    until_true podman exec pod-front test -e /index.html
+    same running "$(field pod-back .State.Status)"
+    podman kube down --force /tmp/pod.yaml
+    same "" "$(podman ps -aq)"
+    rm /tmp/pod.yaml
+}
