@@ -73,3 +73,17 @@ END
 restarted() {
     [ "$(field "$1" .Id)" != "$2" ] && [ "$(field "$1" .State.Status)" = running ]
 }
+
+case_systemd_is_a_containers_init() {
+    # The guest's own root, below a layer that is thrown away.
+    podman run -d --name inner --systemd always --network none --rootfs /:O /lib/systemd/systemd \
+        --unit basic.target systemd.show_status=no
+    until_true podman exec inner systemctl is-active basic.target
+    same systemd "$(podman exec inner cat /proc/1/comm)"
+    podman exec inner systemd-run --quiet --unit short sleep 1000
+    same active "$(podman exec inner systemctl is-active short.service)"
+    contains "$(podman exec inner sh -c 'cat /proc/$(systemctl show -P MainPID short)/cgroup')" /system.slice/short.service
+    podman stop -t 60 inner
+    same "exited" "$(field inner .State.Status)"
+    podman rm inner
+}

@@ -350,6 +350,23 @@ case_redis_keeps_its_data() {
     podman rm -f -t 0 store
 }
 
+case_user_namespaces_and_mapped_mounts() {
+    mkdir -p /tmp/mapped
+    echo mine > /tmp/mapped/file
+    chown 7:7 /tmp/mapped/file
+    podman run --rm --uidmap 0:100000:5000 --gidmap 0:200000:5000 --volume /tmp/mapped:/plain \
+        --volume /tmp/mapped:/mapped:idmap $image sh -euxc '
+            [ "$(tr -s " " < /proc/self/uid_map)" = " 0 100000 5000" ]
+            [ "$(tr -s " " < /proc/self/gid_map)" = " 0 200000 5000" ]
+            touch /data/new
+            [ "$(stat -c %u:%g /data/new /bin/busybox | paste -sd" ")" = "0:0 0:0" ]
+            [ "$(stat -c %u:%g /plain/file)" = 65534:65534 ]
+            [ "$(stat -c %u:%g /mapped/file)" = 7:7 ]'
+    podman run --rm --mount 'type=bind,src=/tmp/mapped,dst=/mapped,idmap=uids=7-1000-1;gids=7-2000-1' $image \
+        sh -c '[ "$(stat -c %u:%g /mapped/file)" = 1000:2000 ]'
+    rm -r /tmp/mapped
+}
+
 case_init_security_and_devices() {
     podman run --rm --init --security-opt seccomp=unconfined --security-opt apparmor=unconfined \
         --security-opt mask=/proc/version --security-opt unmask=/proc/kcore --device /dev/vdb:/dev/disk:r \
@@ -442,4 +459,16 @@ case_pods_share_what_pods_share() {
     podman kube down --force /tmp/pod.yaml
     same "" "$(podman ps -aq)"
     rm /tmp/pod.yaml
+}
+
+case_a_restored_container_is_confined_as_before() {
+    start_counter confined --security-opt no-new-privileges --cap-drop all --cap-add dac_override
+    local before after
+    before=$(podman exec confined sh -c 'grep -E "^(Cap|NoNew|Seccomp)" /proc/1/status; cat /proc/1/attr/current')
+    contains "$before" "containers-default-"
+    podman container checkpoint confined
+    podman container restore confined
+    after=$(podman exec confined sh -c 'grep -E "^(Cap|NoNew|Seccomp)" /proc/1/status; cat /proc/1/attr/current')
+    same "$before" "$after"
+    podman rm -f -t 0 confined
 }
