@@ -168,3 +168,36 @@ case_checkpoint_and_start_from_it() {
     same "docker-default (enforce)" "$(docker exec saved cat /proc/1/attr/current)"
     docker rm -f saved
 }
+
+case_rtcs_own_shim() {
+    local runtime=io.containerd.rtc.v2
+    local status=0
+    docker run --rm --network none --runtime $runtime $image sh -c 'echo out; echo err >&2; exit 4' \
+        > /tmp/out 2> /tmp/err || status=$?
+    same 4 "$status"
+    same out "$(cat /tmp/out)"
+    contains "$(cat /tmp/err)" err
+    docker run -d --name web --network none --memory 64m --runtime $runtime $image sh -c 'echo begun; while :; do sleep 0.1; done'
+    local id
+    id=$(docker inspect -f '{{.Id}}' web)
+    same active "$(systemctl is-active "docker-$id.scope")"
+    same "1 inside" "$(docker exec -e WORD=inside web sh -c 'echo $(ps | grep -c "[b]egun") $WORD')"
+    contains "$(script -qec "docker exec -t web sh -c 'test -t 1 && echo is a terminal'" /dev/null)" "is a terminal"
+    same begun "$(docker logs web)"
+    docker update --memory 80m --memory-swap 160m web
+    same 83886080 "$(systemctl show -P MemoryMax "docker-$id.scope")"
+    contains "$(docker stats --no-stream --format '{{.MemUsage}}' web)" "80MiB"
+    docker pause web
+    same paused "$(docker inspect -f '{{.State.Status}}' web)"
+    docker unpause web
+    docker stop --time 0 web
+    same 137 "$(docker inspect -f '{{.State.ExitCode}}' web)"
+    docker start web
+    same running "$(docker inspect -f '{{.State.Status}}' web)"
+    docker rm -f web
+    until_true no_shim
+}
+
+no_shim() {
+    ! ps -eo args= | grep -q '^[^ ]*/containerd-shim-rtc-v2 '
+}

@@ -54,6 +54,8 @@ impl Runtime {
         }
         command.arg(deed).current_dir(&self.bundle);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        // Where systemd has started containerd, it is containerd's: rtc would wait for the container to say it is ready.
+        command.env_remove("NOTIFY_SOCKET");
         Call { command, deed, log }
     }
 }
