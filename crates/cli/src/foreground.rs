@@ -12,7 +12,7 @@ use rtc_sys::process::send_signal;
 use rtc_sys::{CallExt, Result};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, WaitOptions, pidfd_open, set_child_subreaper, wait};
+use rustix::process::{Pid, PidfdFlags, WaitOptions, WaitStatus, pidfd_open, set_child_subreaper, wait, waitpid};
 
 use crate::terminal::{Interests, Terminal};
 
@@ -62,8 +62,7 @@ impl Foreground {
     /// # Errors
     /// `pid` isn't a child.
     pub(crate) fn wait(&self, pid: i32, mut terminal: Option<Terminal>) -> Result<i32> {
-        let not_a_child = || rtc_sys::Error::new("pidfd_open", pid, rtc_sys::Errno::ECHILD);
-        let child = Pid::from_raw(pid).ok_or_else(not_a_child)?;
+        let child = Pid::from_raw(pid).ok_or(rtc_sys::Errno::ECHILD).call("pidfd_open", pid)?;
         let pidfd = pidfd_open(child, PidfdFlags::empty()).call("pidfd_open", pid)?;
         loop {
             let ready = self.poll(&pidfd, terminal.as_ref())?;
@@ -80,7 +79,8 @@ impl Foreground {
                 return Ok(status);
             }
             if ready.ended {
-                return Err(not_a_child());
+                // A debugger of it has to take its end in first.
+                return wait_for(child);
             }
         }
     }
@@ -142,13 +142,26 @@ struct Ready {
     terminal: Option<Interests>,
 }
 
+/// Waits until `child` can be taken in: its status.
+fn wait_for(child: Pid) -> Result<i32> {
+    let status = rustix::io::retry_on_intr(|| waitpid(Some(child), WaitOptions::empty()));
+    let status = status.call("waitpid", child.as_raw_pid())?;
+    // Without a status there would have been an error: nothing but an end was asked for.
+    Ok(status.and_then(|(_, status)| code(status)).unwrap_or(255))
+}
+
+/// The exit status, or 128 + the signal that ended the process.
+fn code(status: WaitStatus) -> Option<i32> {
+    status.exit_status().or(status.terminating_signal().map(|signal| 128 + signal))
+}
+
 /// Takes in all children that have ended; the status of `child` if it is among them.
 fn reap(child: Pid) -> Result<Option<i32>> {
     let mut found = None;
     loop {
         match wait(WaitOptions::NOHANG) {
             Ok(Some((pid, status))) if pid == child => {
-                found = status.exit_status().or(status.terminating_signal().map(|signal| 128 + signal)).or(found);
+                found = code(status).or(found);
             }
             Ok(Some(_)) => {}
             Ok(None) | Err(Errno::CHILD) => return Ok(found),
