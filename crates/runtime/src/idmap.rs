@@ -52,6 +52,14 @@ impl IdMaps {
         self.uid.is_empty() && self.gid.is_empty()
     }
 
+    /// Which of the two isn't there.
+    fn missing(&self) -> Option<&'static str> {
+        [(&self.uid, "uidMappings"), (&self.gid, "gidMappings")]
+            .into_iter()
+            .find(|(map, _)| map.is_empty())
+            .map(|m| m.1)
+    }
+
     /// Gives the user namespace of the process `pid` these mappings (user_namespaces(7)).
     pub(crate) fn write(&self, proc: &Proc, pid: i32) -> Result<()> {
         proc.write(format!("{pid}/uid_map"), self.uid.as_bytes()).context(|| "linux.uidMappings")?;
@@ -59,7 +67,13 @@ impl IdMaps {
     }
 
     /// A user namespace with these mappings that no process lives in, for `MOUNT_ATTR_IDMAP`.
+    ///
+    /// # Errors
+    /// Users without groups, or the other way round: the kernel takes no empty mapping.
     pub(crate) fn user_namespace(&self, proc: &Proc) -> Result<OwnedFd> {
+        if let Some(missing) = self.missing() {
+            return Err(Error::new(Kind::Invalid, format!("the mapping of ids has no {missing}: give both")));
+        }
         // The process of the namespace lives until the pipe's other end is closed: by us, or with us.
         let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).call("pipe2", "CLOEXEC")?;
         let (pid, pidfd) = match clone::clone3(&Clone3 { flags: flags::NEWUSER, ..Clone3::default() })? {
@@ -95,6 +109,8 @@ mod tests {
     fn an_option_is_a_mapping_too() {
         let maps = IdMaps::from_option("uids=0-1000-1#1-5-2;gids=0-7-1").unwrap();
         assert_eq!((maps.uid.as_str(), maps.gid.as_str()), ("0 1000 1\n1 5 2\n", "0 7 1\n"));
+        assert_eq!(maps.missing(), None);
+        assert_eq!(IdMaps { gid: String::new(), ..maps }.missing(), Some("gidMappings"));
         for bad in ["", "uids=0-1-1", "uids=0-1;gids=0-1-1", "uids=@0-1-1;gids=0-1-1", "x=0-1-1"] {
             assert!(IdMaps::from_option(bad).is_err(), "{bad:?}");
         }
