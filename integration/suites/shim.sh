@@ -252,7 +252,8 @@ case_containerd_may_be_restarted() {
     local before
     before=$(inside stays cat /count)
     local containerd
-    containerd=$(pidof containerd)
+    # The suite of the CRI has one of its own, with options.
+    containerd=$(pgrep -fx containerd)
     kill "$containerd"
     until_true test ! -e /proc/"$containerd"
     setsid containerd >> /var/log/containerd.log 2>&1 < /dev/null &
