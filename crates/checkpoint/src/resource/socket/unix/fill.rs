@@ -8,7 +8,7 @@ use crate::files::restoring::Restore;
 use crate::image::path::ImagePath;
 use rtc_sys::message::{self, Extra};
 use rtc_sys::{Errno, socket};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// More than any queue has: the sum of its senders' buffers.
@@ -268,13 +268,16 @@ struct Strangers {
 
 impl Strangers {
     fn get(&mut self, name: Option<&ImagePath>, cx: &Restore<'_>) -> Result<BorrowedFd<'_>> {
-        if !self.made.contains_key(&name.cloned()) {
-            let fd = socket::create(libc::AF_UNIX, libc::SOCK_DGRAM, 0)?;
-            if let Some(name) = name {
-                Spot::bind_aside(fd.as_fd(), name, &mut self.scratch, cx)?;
+        let fd: &OwnedFd = match self.made.entry(name.cloned()) {
+            btree_map::Entry::Occupied(made) => made.into_mut(),
+            btree_map::Entry::Vacant(place) => {
+                let fd = socket::create(libc::AF_UNIX, libc::SOCK_DGRAM, 0)?;
+                if let Some(name) = name {
+                    Spot::bind_aside(fd.as_fd(), name, &mut self.scratch, cx)?;
+                }
+                place.insert(fd)
             }
-            self.made.insert(name.cloned(), fd);
-        }
-        Ok(self.made[&name.cloned()].as_fd())
+        };
+        Ok(fd.as_fd())
     }
 }
