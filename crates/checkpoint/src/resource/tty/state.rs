@@ -5,6 +5,7 @@ use crate::files::Held;
 use crate::image::path::ImagePath;
 use rtc_sys::tty::{self, Termios};
 use rtc_sys::{CallExt as _, Errno};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::termios::Winsize;
 use serde::{Deserialize, Serialize};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -125,11 +126,11 @@ impl Drop for ModesKept<'_> {
 /// Takes out what was typed and not yet read, of a line that isn't finished as well.
 /// `slave` must be a description of our own that does not wait.
 pub(super) fn take_input(slave: &OwnedFd) -> Result<Vec<u8>> {
+    let mut input = take_settled(slave)?;
     let _kept = ModesKept::change(slave.as_fd(), |modes| {
         // Without lines, all of the buffer can be read.
         Termios { lflag: modes.lflag & !libc::ICANON, ..quiet(modes) }
     })?;
-    let mut input = Vec::new();
     let mut buffer = [0; 4096];
     loop {
         match rustix::io::read(slave, &mut buffer) {
@@ -138,6 +139,31 @@ pub(super) fn take_input(slave: &OwnedFd) -> Result<Vec<u8>> {
             Err(e) => return Err(e).call("read", "terminal")?,
         }
     }
+}
+
+/// Takes out what can be read in the terminal's own modes, until all that was typed has gone through them.
+///
+/// What is written to a terminal's other side is worked on when the kernel gets round to it. Until then a change of modes
+/// would change what becomes of it; a poll that finds nothing to read does that work at once (n_tty_poll).
+fn take_settled(slave: &OwnedFd) -> Result<Vec<u8>> {
+    /// More than a terminal holds: whoever goes on typing that fast is not waited for.
+    const ENOUGH: usize = 64 * 1024;
+    let mut input = Vec::new();
+    let mut buffer = [0; 4096];
+    while input.len() < ENOUGH {
+        let mut ready = [PollFd::new(slave, PollFlags::IN)];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        rustix::io::retry_on_intr(|| poll(&mut ready, Some(&now))).call("poll", "terminal")?;
+        if !ready[0].revents().contains(PollFlags::IN) {
+            break;
+        }
+        match rustix::io::read(slave, &mut buffer) {
+            Ok(0) | Err(rustix::io::Errno::AGAIN | rustix::io::Errno::IO) => break,
+            Ok(read) => input.extend(&buffer[..read]),
+            Err(e) => return Err(e).call("read", "terminal")?,
+        }
+    }
+    Ok(input)
 }
 
 /// Puts input in as if it had been typed, without any effect of it but to be read.
