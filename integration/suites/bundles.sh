@@ -63,10 +63,6 @@ status() {
     rtc state "$1" | jq -r .status
 }
 
-# Counts in memory alone, under a token that is drawn once per start.
-counter='token=$(od -An -N8 -tx8 /dev/urandom | tr -d " "); i=0
-    while :; do i=$((i + 1)); echo "$token $i" > /count.new; mv /count.new /count; sleep 0.05; done'
-
 # counts_on NAME TOKEN NUMBER: the same program, further than before.
 counts_on() {
     local seen

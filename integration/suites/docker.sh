@@ -39,10 +39,6 @@ is() {
     [ "$(field "$1" "$3")" = "$2" ]
 }
 
-# Counts in memory alone, under a token that is drawn once per start.
-counter='token=$(od -An -N8 -tx8 /dev/urandom | tr -d " "); i=0
-    while :; do i=$((i + 1)); echo "$token $i" > /count.new; mv /count.new /count; sleep 0.05; done'
-
 case_run_sets_up_what_was_asked() {
     local status=0
     mkdir -p /tmp/volume

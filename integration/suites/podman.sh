@@ -24,10 +24,6 @@ cgroup() {
     echo "/sys/fs/cgroup$(field "$1" .State.CgroupPath)"
 }
 
-# Counts in memory alone; the file shows how far it is, and a token that is drawn once per start.
-counter='token=$(od -An -N8 -tx8 /dev/urandom | tr -d " "); i=0
-    while :; do i=$((i + 1)); echo "$token $i" > /count.new; mv /count.new /count; sleep 0.05; done'
-
 # start_counter NAME [OPTION...]: returns once it counts.
 start_counter() {
     local name=$1

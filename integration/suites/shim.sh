@@ -1,80 +1,17 @@
 # Containerd with rtc behind its own shim, driven by ctr.
 
-image=localhost/rtc-test:latest
+. /rtc/suites/ctr.sh
+how="--runtime io.containerd.rtc.v2"
 states=/run/containerd/rtc/default
 
 setup() {
     install_rtc
-    if ! ctr version > /dev/null 2>&1; then
-        setsid containerd > /var/log/containerd.log 2>&1 < /dev/null &
-        until_true ctr version
-    fi
-    ctr image import /usr/lib/rtc-images/test.tar
-}
-
-# run [OPTION[=VALUE]...] NAME COMMAND...
-run() {
-    local options=()
-    while [[ $1 == -* ]]; do
-        options+=("$1")
-        shift
-    done
-    ctr run --runtime io.containerd.rtc.v2 "${options[@]}" $image "$@"
-}
-
-# inside NAME COMMAND...
-inside() {
-    local name=$1
-    shift
-    ctr task exec --exec-id "x$RANDOM$RANDOM" "$name" "$@"
-}
-
-# Counts in memory alone, under a token that is drawn once per start.
-counter='token=$(od -An -N8 -tx8 /dev/urandom | tr -d " "); i=0
-    while :; do i=$((i + 1)); echo "$token $i" > /count.new; mv /count.new /count; sleep 0.05; done'
-
-# start_counter NAME [OPTION...]
-start_counter() {
-    local name=$1
-    shift
-    run -d "$@" "$name" sh -c "$counter"
-    until_true inside "$name" test -e /count
-}
-
-# counts_on NAME TOKEN NUMBER: the same program, further than before.
-counts_on() {
-    local seen
-    while :; do
-        seen=$(inside "$1" cat /count)
-        same "$2" "${seen% *}"
-        [ "${seen#* }" -le "$3" ] || return 0
-        sleep 0.1
-    done
-}
-
-# status NAME: as containerd sees it.
-status() {
-    ctr task ls | awk -v name="$1" '$1 == name { print $3 }'
-}
-
-stopped() {
-    [ "$(status "$1")" = STOPPED ]
-}
-
-# remove NAME: ends and removes a container that runs.
-remove() {
-    ctr task kill -s 9 "$1"
-    until_true stopped "$1"
-    ctr task delete "$1" || [ $? = 137 ]
-    ctr container delete "$1"
+    start_containerd
+    load_image
 }
 
 cleanup() {
-    local name
-    for name in $(ctr container ls -q); do
-        ctr task delete --force "$name"
-        ctr container delete "$name"
-    done
+    remove_all
 }
 
 # shims: pids of the shims that run.

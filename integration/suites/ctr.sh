@@ -1,0 +1,76 @@
+# What the suites that drive containerd by ctr share. A suite says how its containers run: `how`, options of ctr run.
+
+image=localhost/rtc-test:latest
+
+# Starts containerd, unless another suite has.
+start_containerd() {
+    if ! ctr version > /dev/null 2>&1; then
+        setsid containerd > /var/log/containerd.log 2>&1 < /dev/null &
+        until_true ctr version
+    fi
+}
+
+load_image() {
+    ctr image import /usr/lib/rtc-images/test.tar
+}
+
+# run [OPTION[=VALUE]...] NAME COMMAND...
+run() {
+    local options=()
+    while [[ $1 == -* ]]; do
+        options+=("$1")
+        shift
+    done
+    ctr run $how "${options[@]}" $image "$@"
+}
+
+# inside NAME COMMAND...
+inside() {
+    local name=$1
+    shift
+    ctr task exec --exec-id "x$RANDOM$RANDOM" "$name" "$@"
+}
+
+# start_counter NAME [OPTION...]
+start_counter() {
+    local name=$1
+    shift
+    run -d "$@" "$name" sh -c "$counter"
+    until_true inside "$name" test -e /count
+}
+
+# counts_on NAME TOKEN NUMBER: the same program, further than before.
+counts_on() {
+    local seen
+    while :; do
+        seen=$(inside "$1" cat /count)
+        same "$2" "${seen% *}"
+        [ "${seen#* }" -le "$3" ] || return 0
+        sleep 0.1
+    done
+}
+
+# status NAME: as containerd sees it.
+status() {
+    ctr task ls | awk -v name="$1" '$1 == name { print $3 }'
+}
+
+# remove NAME: ends and removes a container that runs.
+remove() {
+    ctr task kill -s 9 "$1"
+    until_true stopped "$1"
+    ctr task delete "$1" || [ $? = 137 ]
+    ctr container delete "$1"
+}
+
+stopped() {
+    [ "$(status "$1")" = STOPPED ]
+}
+
+remove_all() {
+    local name
+    for name in $(ctr container ls -q); do
+        ctr task delete --force "$name"
+        ctr container delete "$name"
+    done
+}
