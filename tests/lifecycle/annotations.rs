@@ -17,14 +17,15 @@ fn output_of_hooks_goes_to_files() {
     differs(&[(Kind::Runc, "knows no such annotation")], || {
         let bundle = Bundle::new(&["true"]);
         let (out, err) = (bundle.file("hooks.out"), bundle.file("hooks.err"));
-        let hook = json!([{ "path": "/usr/bin/busybox", "args": ["sh", "-c", "echo out; echo err >&2"] }]);
+        let hook = |path| json!([{ "path": path, "args": ["sh", "-c", "echo out; echo err >&2"] }]);
+        let (host, inside) = (hook("/usr/bin/busybox"), hook("/bin/busybox"));
         let bundle = bundle.with(|config| {
             config["annotations"] = json!({ "run.oci.hooks.stdout": out, "run.oci.hooks.stderr": err });
-            config["hooks"] = json!({ "createRuntime": hook, "poststop": hook });
+            config["hooks"] = json!({ "createRuntime": host, "startContainer": inside, "poststop": host });
         });
         bundle.call("run", &[]).ok();
-        assert_eq!(fs::read_to_string(&out).unwrap(), "out\nout\n");
-        assert_eq!(fs::read_to_string(&err).unwrap(), "err\nerr\n");
+        assert_eq!(fs::read_to_string(&out).unwrap(), "out\n".repeat(3));
+        assert_eq!(fs::read_to_string(&err).unwrap(), "err\n".repeat(3));
     });
 }
 

@@ -12,7 +12,7 @@ use clap::{Arg, ArgAction, Command};
 /// Rewrites the arguments after argv\[0\]:
 /// * `-long` becomes `--long` where the command has an option of that name;
 /// * `--flag=true` becomes `--flag`, and `--flag=false` is left out;
-/// * `help COMMAND` becomes `COMMAND -h`;
+/// * `help COMMAND` becomes `COMMAND -h`, and so do crun's `COMMAND -?` and `COMMAND --usage`;
 /// * `exec ID PROGRAM …` and `ps ID …` get a `--` in front of what belongs to the program or to ps.
 ///
 /// The command that is named is made by `find` and put below `root`.
@@ -86,11 +86,15 @@ fn foreign_after(command: &Command) -> Option<usize> {
 /// Pushes one option in clap's form, but a `=false` not at all. True if its value is the next argument.
 fn option(command: &Command, arg: &OsStr, out: &mut Vec<OsString>) -> bool {
     let bytes = arg.as_bytes();
+    if matches!(bytes, b"-?" | b"--usage") {
+        out.push("-h".into());
+        return false;
+    }
     let double = bytes.starts_with(b"--");
     let body = &bytes[if double { 2 } else { 1 }..];
     let equals = body.iter().position(|b| *b == b'=');
     let name = std::str::from_utf8(&body[..equals.unwrap_or(body.len())]).unwrap_or("");
-    let long = (double || name.len() > 1).then(|| find(command, |a| a.get_long() == Some(name))).flatten();
+    let long = (double || name.len() > 1).then(|| find(command, |a| is_called(a, name))).flatten();
     let Some(found) = long else {
         let short = name.chars().next().filter(|_| !double && name.len() == 1 && equals.is_none());
         let takes = short.and_then(|c| find(command, |a| a.get_short() == Some(c))).is_some_and(takes_value);
@@ -108,6 +112,11 @@ fn option(command: &Command, arg: &OsStr, out: &mut Vec<OsString>) -> bool {
 
 fn find(command: &Command, wanted: impl Fn(&Arg) -> bool) -> Option<&Arg> {
     command.get_arguments().find(|a| wanted(a))
+}
+
+/// Whether an option has this long name, or had it with another runtime.
+fn is_called(arg: &Arg, name: &str) -> bool {
+    arg.get_long() == Some(name) || arg.get_all_aliases().is_some_and(|aliases| aliases.contains(&name))
 }
 
 fn takes_value(arg: &Arg) -> bool {
@@ -203,6 +212,10 @@ mod tests {
             ("create a --bundle b", "create a --bundle b"),
             ("help create", "create -h"),
             ("help", "-h"),
+            ("create -? a", "create -h a"),
+            ("--usage", "-h"),
+            ("exec a sh -?", "exec a -- sh -?"),
+            ("spec -file c.json", "spec --file c.json"),
         ] {
             assert_eq!(normal(typed), normal_form);
         }
@@ -230,6 +243,44 @@ mod tests {
             "update --cpu-quota -1 --pids-limit -1 --memory-swap=-1 a",
         ] {
             assert!(parse(line).is_ok(), "{line}: {:?}", parse(line).err());
+        }
+    }
+
+    /// Every option that runc 1.3 and crun 1.28 name in their help, command by command.
+    #[test]
+    fn options_of_runc_and_crun() {
+        for line in [
+            "--debug --log l --log-format json --root r --systemd-cgroup --rootless true --cgroup-manager cgroupfs \
+             --log-level debug list",
+            "checkpoint --image-path i --work-path w --parent-path p --leave-running --tcp-established \
+             --tcp-skip-in-flight --link-remap --ext-unix-sk --shell-job --lazy-pages --status-fd 1 --page-server h:1 \
+             --file-locks --pre-dump --manage-cgroups-mode soft --empty-ns network --auto-dedup --network-lock nftables a",
+            "create --bundle b -b b --console-socket s --pidfd-socket s --pid-file p --no-pivot --no-new-keyring \
+             --preserve-fds 1 -f c --config c --no-subreaper a",
+            "delete --force -f -r --regex a",
+            "events --interval 5s --stats a",
+            "exec --console-socket s --pidfd-socket s --cwd / --env A=1 -e A=1 --tty -t --user 1:2 -u 1:2 \
+             --additional-gids 1 -g 1 --process p -p p --detach -d --pid-file p --process-label l --apparmor p \
+             --no-new-privs --cap C -c C --preserve-fds 1 --cgroup g --ignore-paused a true",
+            "kill -a --all -r --regex a",
+            "list --format json -f json --quiet -q",
+            "mounts add a file",
+            "ps --format json -f json a",
+            "restore --console-socket s --image-path i --work-path w --tcp-established --ext-unix-sk --shell-job \
+             --file-locks --manage-cgroups-mode soft --bundle b -b b --detach -d --pid-file p --no-subreaper --no-pivot \
+             --empty-ns network --auto-dedup --lazy-pages --lsm-profile selinux:l --lsm-mount-context c \
+             --network-lock nftables --tcp-close a",
+            "run --bundle b -b b --console-socket s --pidfd-socket s --detach -d --keep --pid-file p --no-subreaper \
+             --no-pivot --no-new-keyring --preserve-fds 1 -f c --config c a",
+            "spec --bundle b -b b --rootless -f c --file c",
+            "update --resources r -r r --blkio-weight 10 --cpu-period 1 --cpu-quota 1 --cpu-burst 1 --cpu-share 1 \
+             --cpu-rt-period 1 --cpu-rt-runtime 1 --cpuset-cpus 0 --cpuset-mems 0 --memory 1m --cpu-idle 1 \
+             --memory-reservation 1 --memory-swap 1 --pids-limit 1 --l3-cache-schema s --mem-bw-schema s \
+             --kernel-memory 1 --kernel-memory-tcp 1 a",
+            "-V",
+        ] {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            assert!(parse(&words.join(" ")).is_ok(), "{line}: {:?}", parse(&words.join(" ")).err());
         }
     }
 

@@ -36,7 +36,7 @@ pub(crate) struct Global {
     #[arg(long, value_name = "PATH", hide = true)]
     pub(crate) criu: Option<PathBuf>,
     /// Print the version
-    #[arg(long, short = 'v', action = ArgAction::SetTrue)]
+    #[arg(long, short = 'v', short_alias = 'V', action = ArgAction::SetTrue)]
     pub(crate) version: bool,
 }
 

@@ -192,7 +192,7 @@ impl Container {
             return Ok(());
         }
         let pid = self.record.init.as_ref().map_or(0, |init| init.pid);
-        hooks::run("poststart", list, &oci_state(&self.record, Status::Running, pid), None).inspect_err(|_| {
+        hooks::run("poststart", list, &oci_state(&self.record, Status::Running, pid)).inspect_err(|_| {
             if let Err(e) = self.kill(Signal::KILL.as_raw(), true) {
                 log::warn!("kill the container: {e}");
             }
@@ -278,7 +278,7 @@ impl Container {
         // A container that was never completely created has no hooks to run; one that fails can't bring it back.
         if self.record.init.is_some() && !self.record.poststop.is_empty() {
             let state = oci_state(&self.record, Status::Stopped, 0);
-            if let Err(e) = hooks::run("poststop", &self.record.poststop, &state, None) {
+            if let Err(e) = hooks::run("poststop", &self.record.poststop, &state) {
                 log::warn!("{e}");
             }
         }

@@ -58,8 +58,11 @@ pub fn features() -> Value {
         "linux": linux(),
         "potentiallyUnsafeConfigAnnotations": UNSAFE_ANNOTATIONS,
         "annotations": {
-            // The key that engines look for, of whatever runtime.
+            // The keys that engines look for, of whatever runtime. Versions of others are not claimed.
             "org.opencontainers.runc.checkpoint.enabled": "true",
+            "run.oci.crun.checkpoint.enabled": "true",
+            "run.rtc.checkpoint.enabled": "true",
+            "run.rtc.version": env!("CARGO_PKG_VERSION"),
         },
     })
 }

@@ -8,8 +8,10 @@
 //! | poststart | the program runs | runtime's namespaces |
 //! | poststop | the container is deleted | runtime's namespaces |
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus};
@@ -27,17 +29,25 @@ use crate::state::OciState;
 /// How much of a failed hook's output goes into the error.
 const OUTPUT_MAX: u64 = 2048;
 
-/// Runs hooks one after the other until one fails.
-///
-/// `environment` is for hooks that set none; `None`: that of this process.
+/// Runs hooks one after the other until one fails, with the environment of this process for those that set none.
 ///
 /// # Errors
 /// `error running NAME hook #INDEX: ...`, INDEX from 0.
-pub(crate) fn run(name: &str, hooks: &[Hook], state: &OciState, environment: Option<&[String]>) -> Result<()> {
+pub(crate) fn run(name: &str, hooks: &[Hook], state: &OciState) -> Result<()> {
     if hooks.is_empty() {
         return Ok(());
     }
-    let outputs = Outputs::of(name, state);
+    run_with(name, hooks, state, None, &Outputs::open(&state.annotations)?)
+}
+
+/// Runs hooks as [`run`] does. `environment` is for hooks that set none; what they write goes to `outputs`.
+pub(crate) fn run_with(
+    name: &str,
+    hooks: &[Hook],
+    state: &OciState,
+    environment: Option<&[String]>,
+    outputs: &Outputs,
+) -> Result<()> {
     let state = serde_json::to_vec(state).map_err(|e| Error::new(Kind::System, e.to_string()))?;
     for (index, hook) in hooks.iter().enumerate() {
         log::debug!("running {name} hook #{index}: {}", hook.path().display());
@@ -46,29 +56,50 @@ pub(crate) fn run(name: &str, hooks: &[Hook], state: &OciState, environment: Opt
     Ok(())
 }
 
-/// The files that annotations name for what hooks write.
-#[derive(Clone, Copy)]
-struct Outputs<'a> {
-    out: Option<&'a str>,
-    err: Option<&'a str>,
+/// The files that annotations name for what hooks write, open for appending.
+///
+/// The last hooks before the program see the container's files alone, so these are opened on the host before.
+#[derive(Debug, Default)]
+pub(crate) struct Outputs {
+    out: Option<Output>,
+    err: Option<Output>,
 }
 
-impl<'a> Outputs<'a> {
-    /// Those for hooks of the kind `name`. The last hooks before the program see the container's files alone.
-    fn of(name: &str, state: &'a OciState) -> Self {
-        let value = |key| annotations::value(Some(&state.annotations), key).filter(|_| name != "startContainer");
-        Self { out: value(annotations::HOOKS_STDOUT), err: value(annotations::HOOKS_STDERR) }
+#[derive(Debug)]
+struct Output {
+    path: String,
+    file: File,
+}
+
+impl Outputs {
+    /// Opens, or makes, those that the annotations name.
+    ///
+    /// # Errors
+    /// A file can't be opened.
+    pub(crate) fn open(annotations: &HashMap<String, String>) -> Result<Self> {
+        let open = |key| annotations::value(Some(annotations), key).map(Output::open).transpose();
+        Ok(Self { out: open(annotations::HOOKS_STDOUT)?, err: open(annotations::HOOKS_STDERR)? })
+    }
+
+    /// Their descriptors.
+    pub(crate) fn descriptors(&self) -> impl Iterator<Item = RawFd> {
+        [&self.out, &self.err].into_iter().flatten().map(|output| output.file.as_raw_fd())
+    }
+}
+
+impl Output {
+    fn open(path: &str) -> Result<Self> {
+        let file = File::options().append(true).create(true).mode(0o600).open(path).call("open", path)?;
+        Ok(Self { path: path.to_owned(), file })
     }
 }
 
 /// The file for a hook's output: that of the annotation, or one in memory for the error.
-fn output_file(path: Option<&str>, name: &str) -> Result<File> {
-    let Some(path) = path else { return memory_file(name) };
-    let mut options = File::options();
-    Ok(options.append(true).create(true).read(true).mode(0o600).open(path).call("open", path)?)
+fn output_file(output: Option<&Output>, name: &str) -> Result<File> {
+    output.map_or_else(|| memory_file(name), |output| Ok(output.file.try_clone().call("dup", &output.path)?))
 }
 
-fn run_one(hook: &Hook, state: &[u8], environment: Option<&[String]>, outputs: Outputs<'_>) -> Result<()> {
+fn run_one(hook: &Hook, state: &[u8], environment: Option<&[String]>, outputs: &Outputs) -> Result<()> {
     if !hook.path().is_absolute() {
         return Err(Error::new(Kind::Invalid, format!("path {} is not absolute", hook.path().display())));
     }
@@ -81,7 +112,7 @@ fn run_one(hook: &Hook, state: &[u8], environment: Option<&[String]>, outputs: O
     let input = memory_file("state")?;
     (&input).write_all(state).call("write", "the state for the hook")?;
     (&input).seek(SeekFrom::Start(0)).call("lseek", "the state for the hook")?;
-    let (output, errors) = (output_file(outputs.out, "stdout")?, output_file(outputs.err, "stderr")?);
+    let (output, errors) = (output_file(outputs.out.as_ref(), "stdout")?, output_file(outputs.err.as_ref(), "stderr")?);
     let clone = |file: &File| file.try_clone().call("dup", "a hook's output");
     let mut command = Command::new(hook.path());
     let mut args = hook.args().iter().flatten();
@@ -98,8 +129,11 @@ fn run_one(hook: &Hook, state: &[u8], environment: Option<&[String]>, outputs: O
     if status.success() {
         return Ok(());
     }
-    let said = |path: Option<&str>, file| path.map_or_else(|| text(file), |path| format!("in {path}"));
-    let (output, errors) = (said(outputs.out, output), said(outputs.err, errors));
+    let said = |output: &Option<Output>, file| match output {
+        Some(output) => format!("in {}", output.path),
+        None => text(file),
+    };
+    let (output, errors) = (said(&outputs.out, output), said(&outputs.err, errors));
     let message = format!("{}, stdout: {output}, stderr: {errors}", describe(status));
     Err(Error::new(Kind::System, message))
 }
@@ -193,7 +227,7 @@ mod tests {
             r#"{{"path":"/bin/sh","args":["sh","-c",{},"zero","one"],"env":["A=1","PATH=/bin:/usr/bin"]}}"#,
             serde_json::to_string(script).unwrap()
         ));
-        run("prestart", &[ok], &state(), None).unwrap();
+        run("prestart", &[ok], &state()).unwrap();
     }
 
     #[test]
@@ -202,14 +236,14 @@ mod tests {
             hook(r#"{"path":"/bin/true"}"#),
             hook(r#"{"path":"/bin/sh","args":["sh","-c","echo out; echo err >&2; exit 3"]}"#),
         ];
-        let error = run("createRuntime", &list, &state(), None).unwrap_err().to_string();
+        let error = run("createRuntime", &list, &state()).unwrap_err().to_string();
         assert_eq!(error, "error running createRuntime hook #1: exit status 3, stdout: out, stderr: err");
     }
 
     #[test]
     fn a_hook_is_killed_when_its_time_is_over() {
         let slow = hook(r#"{"path":"/bin/sleep","args":["sleep","600"],"timeout":1}"#);
-        let error = run("poststop", &[slow], &state(), None).unwrap_err().to_string();
+        let error = run("poststop", &[slow], &state()).unwrap_err().to_string();
         assert_eq!(error, "error running poststop hook #0: timed out after 1 s");
     }
 }

@@ -17,6 +17,9 @@ const DESCRIPTION: &str = "   \
 pub(crate) struct Create {
     #[command(flatten)]
     pub(crate) common: Common,
+    /// Accepted, as crun does: create adopts no processes
+    #[arg(long, hide = true)]
+    pub(crate) no_subreaper: bool,
     /// The container's name, unique on this host
     #[arg(value_name = "container-id")]
     pub(crate) id: String,

@@ -22,7 +22,7 @@ pub(crate) struct Spec {
     #[arg(long, short, value_name = "DIR")]
     pub(crate) bundle: Option<PathBuf>,
     /// Another name than config.json
-    #[arg(long, short = 'f', value_name = "FILE")]
+    #[arg(long, short = 'f', alias = "file", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Write a configuration that a user without privilege can run
     #[arg(long)]

@@ -187,6 +187,7 @@ impl Child {
         let first = 3 + self.plan.preserve_fds + self.plan.listen_fds;
         let mut keep = vec![self.proc.fd().as_raw_fd(), self.channel()?.fd().as_raw_fd()];
         keep.extend(self.fifo.iter().map(AsRawFd::as_raw_fd));
+        keep.extend(self.plan.hook_outputs.descriptors());
         // The numbers are closed behind the back of `root`: it is forgotten, not closed again.
         std::mem::forget(self.root.take());
         Ok(process::close_all_but(first, &mut keep)?)

@@ -82,5 +82,5 @@ fn wait_for_start(child: &mut Child) -> Result<()> {
 fn start_hooks(child: &mut Child) -> Result<()> {
     let Some(list) = child.plan.start_hooks.take() else { return Ok(()) };
     let state = OciState { pid: child.host_pid, status: Status::Created, ..child.state.clone() };
-    hooks::run("startContainer", &list, &state, Some(&child.environment))
+    hooks::run_with("startContainer", &list, &state, Some(&child.environment), &child.plan.hook_outputs)
 }

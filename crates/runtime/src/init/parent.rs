@@ -200,7 +200,11 @@ impl Making {
         self.delegate(&plan, bundle)?;
         let mut process_plan = ProcessPlan::new(process, bundle.spec.linux().as_ref(), options.preserve_fds)?;
         process_plan.heed(&bundle.spec)?;
-        process_plan.start_hooks = bundle.spec.hooks().as_ref().and_then(|hooks| hooks.start_container().clone());
+        let start_hooks = bundle.spec.hooks().as_ref().and_then(|hooks| hooks.start_container().clone());
+        process_plan.start_hooks = start_hooks.filter(|hooks| !hooks.is_empty());
+        if process_plan.start_hooks.is_some() {
+            process_plan.hook_outputs = hooks::Outputs::open(&self.record.annotations)?;
+        }
         let state = container::oci_state(&self.record, Status::Created, 0);
         let mut child = Child::new(process_plan, proc, state, theirs);
         child.first = plan.namespaces.new & flags::NEWPID != 0;
@@ -426,7 +430,7 @@ impl Making {
         // A hook that failed ends the container as if it had been deleted (runtime-spec, runtime, "Lifecycle").
         if self.init.is_some() && !self.record.poststop.is_empty() {
             let state = container::oci_state(&self.record, Status::Stopped, 0);
-            log("", hooks::run("poststop", &self.record.poststop, &state, None));
+            log("", hooks::run("poststop", &self.record.poststop, &state));
         }
     }
 }
@@ -460,6 +464,6 @@ fn run_runtime_hooks(list: Option<&Hooks>, state: &OciState) -> Result<()> {
     let Some(list) = list else { return Ok(()) };
     #[allow(deprecated)]
     let prestart = list.prestart().as_deref().unwrap_or_default();
-    hooks::run("prestart", prestart, state, None)?;
-    hooks::run("createRuntime", list.create_runtime().as_deref().unwrap_or_default(), state, None)
+    hooks::run("prestart", prestart, state)?;
+    hooks::run("createRuntime", list.create_runtime().as_deref().unwrap_or_default(), state)
 }

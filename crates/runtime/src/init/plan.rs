@@ -11,6 +11,7 @@ use crate::bundle::Bundle;
 use crate::capabilities::Sets;
 use crate::cgroup::Cgroup;
 use crate::error::{Context, Error, Kind, Result};
+use crate::hooks::Outputs;
 use crate::idmap::IdMaps;
 use crate::lsm;
 use crate::namespaces::Namespaces;
@@ -45,6 +46,8 @@ pub(crate) struct ProcessPlan {
     pub(crate) affinity: Option<String>,
     /// Hooks that the process runs itself, right before its program.
     pub(crate) start_hooks: Option<Vec<Hook>>,
+    /// Where what those write goes.
+    pub(crate) hook_outputs: Outputs,
 }
 
 /// What the container's first process does on the way.
@@ -86,6 +89,7 @@ impl ProcessPlan {
             preserve_fds,
             listen_fds: listen_fds(),
             start_hooks: None,
+            hook_outputs: Outputs::default(),
             affinity: None,
             process,
         })

@@ -184,7 +184,7 @@ fn create_container_hooks(state: &mut InitState) -> Result<()> {
     };
     let mut oci = state.child.state.clone();
     oci.pid = state.child.proc.own_pid()?;
-    hooks::run("createContainer", list, &oci, None)
+    hooks::run("createContainer", list, &oci)
 }
 
 fn change_root(state: &mut InitState) -> Result<()> {

@@ -137,6 +137,12 @@ const NO_EFFECT: &[&str] = &[
     "user",
     "nouser",
     "_netdev",
+    // crun takes these, and mount_setattr(2) has no attribute for them.
+    "rsync",
+    "rasync",
+    "rdirsync",
+    "rmand",
+    "rnomand",
 ];
 
 /// Flags of mount(2) that are options of the file system in the newer calls.

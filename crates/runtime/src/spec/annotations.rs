@@ -74,7 +74,10 @@ pub(crate) fn label_option(spec: &Spec, label: &str) -> String {
 pub(super) fn check(spec: &Spec, known: impl Fn(&str) -> bool) -> std::result::Result<(), String> {
     let value = |name| value(spec.annotations().as_ref(), name);
     if let Some(handler) = value(HANDLER) {
-        return Err(format!("annotation {HANDLER}: there is no handler {handler:?}: leave the annotation out"));
+        return Err(format!(
+            "annotation {HANDLER}: there is no handler {handler:?}, as rtc executes programs itself: leave the annotation \
+             out, or run the container with a runtime that has the handler"
+        ));
     }
     if let Some(key) = value(LABEL_KEY).filter(|key| !LABEL_KEYS.contains(key)) {
         return Err(format!("annotation {LABEL_KEY}: {key:?} is not one of {}", LABEL_KEYS.join(", ")));
