@@ -18,8 +18,11 @@ const DIFFERENCES: &[(&str, Peer, &str)] = &[
     ("links that are copied", Peer::Runc, "crun's option"),
     ("masked paths", Peer::Runc, "masks a path twice that is named twice"),
     ("masked paths", Peer::Crun, "masks a path twice that is named twice"),
-    ("no mount namespace", Peer::Runc, "mounts on the host and leaves it there"),
-    ("no mount namespace", Peer::Crun, "mounts on the host and leaves it there"),
+    (
+        "paths hidden without a mount namespace",
+        Peer::Runc,
+        "refuses to hide anything, as its mounts could be the host's",
+    ),
     ("relative working directory", Peer::Crun, "takes it; the specification wants it absolute"),
     ("exec takes the configuration's process", Peer::Crun, "exec without the limits of the configuration"),
     ("nice value out of range", Peer::Crun, "leaves it to the kernel, which clamps it"),

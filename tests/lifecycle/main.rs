@@ -14,6 +14,7 @@ mod hot_mounts;
 mod killed;
 mod life;
 mod net_devices;
+mod no_mount_namespace;
 mod output;
 mod processes;
 mod pty;

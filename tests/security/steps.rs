@@ -131,6 +131,16 @@ fn create_in_a_joined_user_namespace() {
     in_bundle(&bundle, "create", &[], &[], |_| {});
 }
 
+/// Without a mount namespace of its own the container's mounts are the host's, and don't go with its processes.
+#[test]
+fn create_without_a_mount_namespace() {
+    let bundle = bundle().with(|config| {
+        let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.retain(|namespace| namespace["type"] != "mount");
+    });
+    in_bundle(&bundle, "create", &[], &[], |_| {});
+}
+
 #[test]
 fn run() {
     killed_everywhere("run", &["-d", "--pid-file", "pid"], &[], |_| {});

@@ -128,6 +128,17 @@ impl Container {
         spec::parse(&self.store.read_config()?)
     }
 
+    /// Whether its mounts are in the runtime's mount namespace, for want of one of its own.
+    #[must_use]
+    pub fn inherits_mounts(&self) -> bool {
+        self.record.inherits_mounts
+    }
+
+    /// The container's root, where no mount namespace leads to it: `None` for most.
+    pub(crate) fn inherited_root(&self) -> Result<Option<OwnedFd>> {
+        if self.record.inherits_mounts { self.store.open_anchor().map(Some) } else { Ok(None) }
+    }
+
     /// Init's descriptors 0 to 2 at create time.
     ///
     /// # Errors
@@ -272,6 +283,9 @@ impl Container {
         }
         if let Some(placed) = &self.record.rdt {
             placed.remove()?;
+        }
+        if self.record.inherits_mounts {
+            self.store.remove_anchor()?;
         }
         self.store.remove()?;
         drop(lock);

@@ -19,6 +19,7 @@ use crate::namespaces::{Entered, Namespaces};
 use crate::overrides::{ExecProcess, process_of};
 use crate::proc::Proc;
 use crate::process;
+use crate::rootfs::inherited;
 use crate::rootless;
 use crate::spec;
 use crate::state::Status;
@@ -108,6 +109,7 @@ fn exec(container: &Container, options: &ExecOptions) -> Result<Executed> {
     let mut joiner = Joiner {
         kinds: linux.map_or(0, kinds_to_join) & !in_user_namespace,
         new_keyring: container.record.keyring.clone(),
+        root: container.inherited_root()?,
         init,
         placement: container.record.cgroup.clone(),
         child: Child::new(plan, proc, state, theirs),
@@ -208,6 +210,8 @@ struct Joiner {
     /// The container's id, when the process gets a session keyring.
     new_keyring: Option<String>,
     init: OwnedFd,
+    /// The container's root, where no mount namespace leads to it.
+    root: Option<OwnedFd>,
     placement: Option<Placement>,
     child: Child,
 }
@@ -280,8 +284,11 @@ impl Joiner {
 
     /// All namespaces but that of pids, which the parent has chosen.
     fn enter_namespaces(&mut self) -> Result<()> {
-        clone::setns(self.init.as_fd(), self.kinds & !flags::NEWPID)?;
-        Ok(())
+        let kinds = self.kinds & !flags::NEWPID;
+        if kinds != 0 {
+            clone::setns(self.init.as_fd(), kinds)?;
+        }
+        self.root.as_ref().map_or(Ok(()), inherited::change_root)
     }
 
     fn open_console(&mut self) -> Result<()> {

@@ -19,6 +19,7 @@ use crate::idmap::IdMaps;
 use crate::init::{self, Opener};
 use crate::namespaces::Namespaces;
 use crate::proc::Proc;
+use crate::rootfs::inherited;
 use crate::rootfs::mount::Mounter;
 use crate::rootfs::path::RootDir;
 use crate::rootfs::tree;
@@ -49,6 +50,7 @@ impl Container {
         let mut plans = opener.all(&mounts, &here, &self.record.rootfs)?;
         let root = self.enter(&linux)?;
         let mut mounter = Mounter::new(&root, namespaces.has(flags::NEWCGROUP), None);
+        mounter.shares_namespace = self.record.inherits_mounts;
         for (index, plan) in plans.iter_mut().enumerate() {
             if let Err(error) = mounter.mount(plan) {
                 for mount in mounts[..index].iter().rev() {
@@ -89,8 +91,12 @@ impl Container {
         // Who is in the container may not look into this process.
         rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
             .call("prctl", "SET_DUMPABLE, 0")?;
-        let kinds = kinds_to_join(linux);
-        setns(init.as_fd(), kinds & !flags::NEWPID).context(|| "join the container's namespaces")?;
+        let kinds = kinds_to_join(linux) & !flags::NEWPID;
+        let root = self.inherited_root()?;
+        if kinds != 0 {
+            setns(init.as_fd(), kinds).context(|| "join the container's namespaces")?;
+        }
+        root.map_or(Ok(()), inherited::change_root)?;
         if kinds & flags::NEWUSER != 0 {
             init::become_root(false)?;
         }

@@ -13,12 +13,15 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Hook;
+use rtc_sys::clone::flags;
 use rtc_sys::{CallExt, Errno};
 use rustix::fs::{FileType, FlockOperation, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Placement;
 use crate::error::{Context, Error, Kind, Result};
+use crate::namespaces::Namespaces;
+use crate::rootfs::inherited;
 use crate::state::Stdio;
 
 const STATE: &str = "state.json";
@@ -27,6 +30,7 @@ const NEW_STATE: &str = "state.json.new";
 const CONFIG: &str = "config.json";
 const FIFO: &str = "exec.fifo";
 const NOTIFY: &str = "notify";
+const ANCHOR: &str = "rootfs";
 /// The version of state.json that this program writes and reads.
 const VERSION: u32 = 1;
 
@@ -50,6 +54,9 @@ pub(crate) struct Record {
     pub(crate) cgroup_made: bool,
     /// Whether init is the first of a pid namespace, whose end ends all others.
     pub(crate) own_pid_namespace: bool,
+    /// It has no mount namespace of its own: its mounts are in the runtime's, below a directory of its state.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) inherits_mounts: bool,
     /// Where its processes are in resctrl.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) rdt: Option<crate::rdt::Placed>,
@@ -82,7 +89,7 @@ impl Record {
         id: &str,
         bundle: &crate::bundle::Bundle,
         cgroup: Option<Placement>,
-        own_pid_namespace: bool,
+        namespaces: &Namespaces,
     ) -> Self {
         let hooks = bundle.spec.hooks().as_ref();
         Self {
@@ -96,7 +103,8 @@ impl Record {
             annotations: bundle.spec.annotations().clone().unwrap_or_default(),
             cgroup,
             cgroup_made: false,
-            own_pid_namespace,
+            own_pid_namespace: namespaces.new & flags::NEWPID != 0,
+            inherits_mounts: !namespaces.has(flags::NEWNS),
             rdt: None,
             keyring: None,
             poststart: hooks.and_then(|hooks| hooks.poststart().clone()).unwrap_or_default(),
@@ -244,6 +252,28 @@ impl Store {
         self.has(NOTIFY).then(|| self.path.join(NOTIFY))
     }
 
+    /// Makes the directory that the root file system of a container without a mount namespace of its own is attached to.
+    pub(crate) fn make_anchor(&self) -> Result<PathBuf> {
+        let path = self.path.join(ANCHOR);
+        fs::DirBuilder::new().mode(0o700).create(&path).call("mkdir", path.display())?;
+        Ok(path)
+    }
+
+    /// Opens what is mounted there: the container's root, whatever its processes have made of theirs.
+    pub(crate) fn open_anchor(&self) -> Result<OwnedFd> {
+        inherited::open_root(&self.path.join(ANCHOR))
+    }
+
+    /// Takes that away, with all that is mounted there.
+    pub(crate) fn remove_anchor(&self) -> Result<()> {
+        let path = self.path.join(ANCHOR);
+        inherited::detach_root(&path).context(|| "unmount the container's root")?;
+        match fs::remove_dir(&path).call("rmdir", path.display()) {
+            Err(e) if e.errno() == Errno::ENOENT => Ok(()),
+            other => Ok(other?),
+        }
+    }
+
     /// Whether init waits for `start`.
     pub(crate) fn has_fifo(&self) -> bool {
         self.has(FIFO)
@@ -277,8 +307,9 @@ impl Store {
         }
         match fs::remove_dir(&self.path).call("rmdir", self.path.display()) {
             Err(e) if e.errno() == Errno::ENOENT => Ok(()),
-            // Something that isn't ours.
             Err(e) if e.errno() == Errno::ENOTEMPTY => {
+                // Before all else, which would go through what is mounted there.
+                self.remove_anchor()?;
                 Ok(fs::remove_dir_all(&self.path).call("rm", self.path.display())?)
             }
             other => Ok(other?),

@@ -6,8 +6,10 @@ const ADD: &str = "/linux/namespaces/-";
 
 const TIME: &str = r#"{"monotonic":{"secs":7,"nanosecs":5},"boottime":{"secs":-3}}"#;
 
+const NO_MOUNT: [(&str, &str); 2] = [("/linux/namespaces", r#"[{"type":"pid"}]"#), ("/hostname", "null")];
+
 pub(super) fn all() -> Vec<Case> {
-    [kinds(), refusals(), refused_settings()].into_iter().flatten().collect()
+    [kinds(), without_mounts(), refusals(), refused_settings()].into_iter().flatten().collect()
 }
 
 fn kinds() -> Vec<Case> {
@@ -52,6 +54,34 @@ fn kinds() -> Vec<Case> {
     ]
 }
 
+fn without_mounts() -> Vec<Case> {
+    vec![
+        prints(
+            "no mount namespace",
+            &NO_MOUNT,
+            "ls -d /bin /usr /proc/1 2>/dev/null; grep -c ' /proc ' /proc/self/mountinfo",
+            "/bin\n/proc/1\n1\n",
+        ),
+        prints(
+            "no namespace at all",
+            &[("/linux/namespaces", "[]"), ("/hostname", "null")],
+            "pwd; hostname | wc -l",
+            "/\n1\n",
+        ),
+        prints(
+            "paths hidden without a mount namespace",
+            &[
+                NO_MOUNT[0],
+                NO_MOUNT[1],
+                ("/linux/maskedPaths", r#"["/proc/keys"]"#),
+                ("/linux/readonlyPaths", r#"["/proc/sys"]"#),
+            ],
+            "wc -c < /proc/keys; touch /proc/sys/kernel/panic 2>&1 | grep -o Read-only",
+            "0\nRead-only\n",
+        ),
+    ]
+}
+
 fn refusals() -> Vec<Case> {
     vec![
         refused(
@@ -78,9 +108,14 @@ fn refusals() -> Vec<Case> {
         refused("kind named twice", &[(ADD, r#"{"type":"pid"}"#)], "names a kind twice"),
         refused("unknown kind", &[(ADD, r#"{"type":"dream"}"#)], "unknown variant `dream`"),
         refused(
-            "no mount namespace",
-            &[("/linux/namespaces", r#"[{"type":"pid"}]"#), ("/hostname", "null")],
-            "has no mount namespace",
+            "user namespace without a mount namespace",
+            &[
+                ("/linux/namespaces", r#"[{"type":"pid"},{"type":"user"}]"#),
+                ("/linux/uidMappings", r#"[{"containerID":0,"hostID":50000,"size":100}]"#),
+                ("/linux/gidMappings", r#"[{"containerID":0,"hostID":50000,"size":100}]"#),
+                ("/hostname", "null"),
+            ],
+            "user namespace without a mount namespace",
         ),
         refused(
             "hostname without its namespace",

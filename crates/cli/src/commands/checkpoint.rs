@@ -135,6 +135,12 @@ impl Checkpoint {
             Status::Stopped => bail!("container not running"),
             status => bail!("cannot checkpoint a container that is {status}: start it first"),
         }
+        if container.inherits_mounts() {
+            bail!(
+                "a container without a mount namespace of its own can't be saved: its mounts are the host's \
+                 (add {{\"type\": \"mount\"}} to linux.namespaces)"
+            );
+        }
         let config = CriuConfig::load(Some(&container.state()?.annotations))?;
         let directories = self.common.directories();
         if let Some(parent) = &self.parent_path {

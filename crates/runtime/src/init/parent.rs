@@ -70,6 +70,10 @@ pub(crate) fn make(host: &Host, options: &CreateOptions, mut goal: Goal<'_>) -> 
         rootless::enter(&mut bundle)?;
     }
     let mut process = process_of(&bundle.spec, &goal)?;
+    if matches!(goal, Goal::Hold(_)) && !plan_of(&bundle.spec).has(flags::NEWNS) {
+        let message = "config.json: a container without a mount namespace of its own can't be restored";
+        return Err(Error::new(Kind::Invalid, message).with_hint("add {\"type\": \"mount\"} to linux.namespaces"));
+    }
     // Ahead of everything that is made: it may execute this program anew.
     let sealed = seal::prepare(will_be_alone(&bundle.spec, &goal))?;
     let receiver = annotations::value(bundle.spec.annotations().as_ref(), annotations::PIDFD_RECEIVER).map(Path::new);
@@ -96,9 +100,13 @@ pub(crate) fn make(host: &Host, options: &CreateOptions, mut goal: Goal<'_>) -> 
 
 /// Whether init will be the first in its pid namespace and has no other's namespace to enter on the way.
 fn will_be_alone(spec: &Spec, goal: &Goal<'_>) -> bool {
-    let plan = spec.linux().as_ref().map(namespaces::Namespaces::plan).unwrap_or_default();
+    let plan = plan_of(spec);
     let joins = !plan.join.is_empty() || plan.join_user.is_some();
     plan.new & flags::NEWPID != 0 && !joins && !matches!(goal, Goal::Hold(_))
+}
+
+fn plan_of(spec: &Spec) -> namespaces::Namespaces {
+    spec.linux().as_ref().map(namespaces::Namespaces::plan).unwrap_or_default()
 }
 
 /// `process` of config.json. It may be missing only where nothing is executed.
@@ -125,10 +133,10 @@ impl Making {
         let resources = linux.and_then(|linux| linux.resources().as_ref());
         let wanted = Wanted { id: &options.id, resources, annotations: &annotations, rootless: host.rootless };
         let placement = Placement::of_container(host.cgroup_manager, cgroups_path, &wanted)?;
-        let pid_namespace = linux.is_some_and(|linux| namespaces::Namespaces::plan(linux).new & flags::NEWPID != 0);
+        let namespaces = plan_of(&bundle.spec);
         host.make_root()?;
         let (store, lock) = Store::create(host.dir(&options.id))?;
-        let mut record = Record::new(&options.id, bundle, placement, pid_namespace);
+        let mut record = Record::new(&options.id, bundle, placement, &namespaces);
         record.keyring = (!options.no_new_keyring).then(|| options.id.clone());
         let rootless = host.rootless;
         let mut making = Self {
@@ -196,7 +204,8 @@ impl Making {
         goal: &Goal<'_>,
     ) -> Result<(InitState, Channel)> {
         let (ours, theirs) = channel()?;
-        let plan = InitPlan::new(bundle, options, self.cgroup.as_ref().map(Made::home), &proc)?;
+        let anchor = if self.record.inherits_mounts { Some(self.store.make_anchor()?) } else { None };
+        let plan = InitPlan::new(bundle, options, self.cgroup.as_ref().map(Made::home), &proc, anchor)?;
         self.delegate(&plan, bundle)?;
         let mut process_plan = ProcessPlan::new(process, bundle.spec.linux().as_ref(), options.preserve_fds)?;
         process_plan.heed(&bundle.spec)?;
@@ -425,6 +434,9 @@ impl Making {
         }
         if let Some(placed) = &self.record.rdt {
             log("remove the class of intelRdt", placed.remove());
+        }
+        if self.record.inherits_mounts {
+            log("", self.store.remove_anchor());
         }
         log("remove the state", self.store.remove());
         // A hook that failed ends the container as if it had been deleted (runtime-spec, runtime, "Lifecycle").

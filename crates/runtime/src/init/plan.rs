@@ -1,7 +1,7 @@
 //! All that the new process needs, made by the parent before the clone: the child only does what stands here.
 
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use oci_spec::runtime::{Hook, Linux, LinuxMemoryPolicy, LinuxPersonality, Process, Spec, User};
@@ -123,7 +123,15 @@ pub(crate) fn listen_fds() -> u32 {
 
 impl InitPlan {
     /// From a bundle and the caller's options.
-    pub(crate) fn new(bundle: &Bundle, options: &CreateOptions, cgroup: Option<&Cgroup>, proc: &Proc) -> Result<Self> {
+    ///
+    /// `anchor` is where the root goes in a container without a mount namespace of its own.
+    pub(crate) fn new(
+        bundle: &Bundle,
+        options: &CreateOptions,
+        cgroup: Option<&Cgroup>,
+        proc: &Proc,
+        anchor: Option<PathBuf>,
+    ) -> Result<Self> {
         let spec = &bundle.spec;
         let linux = spec.linux().as_ref().ok_or_else(|| Error::new(Kind::Invalid, "config.json: linux is missing"))?;
         let mut namespaces = Namespaces::plan(linux);
@@ -140,6 +148,7 @@ impl InitPlan {
             root: RootPlan {
                 propagation: linux.rootfs_propagation().as_deref().and_then(propagation_type),
                 rootfs: bundle.rootfs.clone(),
+                anchor,
             },
             tree: Some(tree::clone_path(&bundle.rootfs, Bind::Recursive).context(|| "root file system")?),
             foreign_dev: mounts.iter().any(|mount| is_dev(mount) && matches!(mount.kind, MountKind::Bind(_))),

@@ -14,7 +14,7 @@ use super::child::{Child, InitState};
 use super::{attributes, user};
 use crate::error::{Context, Result};
 use crate::rootfs::mount::Mounter;
-use crate::rootfs::{device, mask, pivot, tree};
+use crate::rootfs::{device, inherited, mask, pivot, tree};
 use crate::seal::Prepared;
 use crate::{console, hooks, lsm, namespaces};
 
@@ -149,7 +149,10 @@ fn loopback(state: &mut InitState) -> Result<()> {
 
 fn attach_root(state: &mut InitState) -> Result<()> {
     if let Some(tree) = state.plan.tree.take() {
-        state.root = Some(pivot::attach_root(&state.plan.root, tree)?);
+        state.root = Some(match &state.plan.root.anchor {
+            Some(anchor) => inherited::attach_root(anchor, tree)?,
+            None => pivot::attach_root(&state.plan.root, tree)?,
+        });
     }
     Ok(())
 }
@@ -158,6 +161,7 @@ fn mounts(state: &mut InitState) -> Result<()> {
     let mut mounts = std::mem::take(&mut state.plan.mounts);
     let private_cgroup = state.plan.namespaces.has(flags::NEWCGROUP);
     let mut mounter = Mounter::new(state.root()?, private_cgroup, state.plan.mount_label.as_deref());
+    mounter.shares_namespace = state.plan.root.anchor.is_some();
     for mount in &mut mounts {
         mounter.mount(mount)?;
     }
@@ -170,7 +174,7 @@ fn devices(state: &mut InitState) -> Result<()> {
         return Ok(());
     }
     let bind = state.plan.namespaces.has_user();
-    device::create(state.root()?, &state.plan.devices, bind)?;
+    device::create(state.root()?, &state.plan.devices, bind, state.plan.root.anchor.is_some())?;
     device::links(state.root()?).context(|| "/dev")
 }
 
@@ -188,7 +192,9 @@ fn create_container_hooks(state: &mut InitState) -> Result<()> {
 }
 
 fn change_root(state: &mut InitState) -> Result<()> {
-    if state.plan.no_pivot {
+    if state.plan.root.anchor.is_some() {
+        inherited::change_root(state.root()?.fd())?;
+    } else if state.plan.no_pivot {
         let table = pivot::own_mountinfo(&state.child.proc)?;
         pivot::move_root(state.root()?, &state.plan.root, &table)?;
     } else {

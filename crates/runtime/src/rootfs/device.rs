@@ -9,7 +9,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 
 use super::options::Bind;
 use super::path::{self, RootDir};
-use super::tree;
+use super::{inherited, tree};
 use crate::error::{Context, Result};
 
 /// A device node to make.
@@ -88,8 +88,8 @@ fn from_config(device: &LinuxDevice) -> Device {
 
 /// Makes the nodes; where mknod isn't allowed (`bind` in a user namespace, or EPERM), binds the host's.
 ///
-/// The caller has umask 0.
-pub(crate) fn create(root: &RootDir, devices: &[Device], bind: bool) -> Result<()> {
+/// The caller has umask 0. With `cut_off` a mount of the host's gets no mounts of the container's.
+pub(crate) fn create(root: &RootDir, devices: &[Device], bind: bool, cut_off: bool) -> Result<()> {
     // Most are in /dev: it is resolved once.
     let mut dev: Option<(PathBuf, std::os::fd::OwnedFd)> = None;
     for device in devices {
@@ -103,7 +103,7 @@ pub(crate) fn create(root: &RootDir, devices: &[Device], bind: bool) -> Result<(
         let made = if bind && device.kind != FileType::Fifo { Err(Errno::EPERM) } else { node(dir, name, device)? };
         match made {
             Ok(()) => Ok(()),
-            Err(_) => bind_host(root, device),
+            Err(_) => bind_host(root, device, cut_off),
         }
         .context(|| format!("device {}", device.path.display()))?;
     }
@@ -138,8 +138,11 @@ fn node(dir: &impl AsFd, name: &std::ffi::OsStr, device: &Device) -> Result<std:
     Ok(Ok(()))
 }
 
-fn bind_host(root: &RootDir, device: &Device) -> Result<()> {
+fn bind_host(root: &RootDir, device: &Device, cut_off: bool) -> Result<()> {
     let tree = tree::clone_path(&device.path, Bind::One)?;
+    if cut_off {
+        inherited::cut_off(&tree)?;
+    }
     let place = root.file(&device.path)?;
     tree::attach(&tree, &place.fd)?;
     Ok(())

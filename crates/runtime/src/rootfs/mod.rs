@@ -4,6 +4,7 @@
 
 pub(crate) mod copyup;
 pub(crate) mod device;
+pub(crate) mod inherited;
 pub(crate) mod mask;
 pub(crate) mod mount;
 pub(crate) mod options;

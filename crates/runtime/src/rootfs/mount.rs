@@ -8,7 +8,7 @@ use rtc_sys::mount::attr;
 
 use super::options::{Attrs, Bind, Idmap, MountOptions};
 use super::path::{self, RootDir};
-use super::{copyup, procfs, tree};
+use super::{copyup, inherited, procfs, tree};
 use crate::error::{Context, Error, Kind, Result};
 
 /// One mount of config.json, parsed.
@@ -63,12 +63,14 @@ pub(crate) struct Mounter<'a> {
     private_cgroup: bool,
     /// The option for `linux.mountLabel`, where the kernel has SELinux.
     label: Option<&'a str>,
+    /// The mounts are made in the runtime's own mount namespace.
+    pub(crate) shares_namespace: bool,
     readonly_later: Vec<OwnedFd>,
 }
 
 impl<'a> Mounter<'a> {
     pub(crate) fn new(root: &'a RootDir, private_cgroup: bool, label: Option<&'a str>) -> Self {
-        Self { root, private_cgroup, label, readonly_later: Vec::new() }
+        Self { root, private_cgroup, label, shares_namespace: false, readonly_later: Vec::new() }
     }
 
     /// Does one mount.
@@ -107,11 +109,17 @@ impl<'a> Mounter<'a> {
         if let Some(ids) = plan.ids.take() {
             tree::set_idmap(tree.as_fd(), plan.options.idmap == Some(Idmap::Recursive), ids.as_fd())?;
         }
+        self.cut_off(&tree)?;
         // On the detached clone, so that it is never visible without them.
         tree::set_attrs(tree.as_fd(), false, plan.options.attrs)?;
         tree::set_attrs(tree.as_fd(), true, plan.options.recursive)?;
         tree::attach(&tree, &place.fd)?;
         propagate(&tree, &plan.options)
+    }
+
+    /// Keeps what is mounted below a clone of one of the host's mounts from showing below that.
+    fn cut_off(&self, tree: &OwnedFd) -> rtc_sys::Result<()> {
+        if self.shares_namespace { inherited::cut_off(tree) } else { Ok(()) }
     }
 
     /// Where a bind mount goes.
@@ -176,6 +184,7 @@ impl<'a> Mounter<'a> {
     /// The host's sysfs, with all that is mounted in it; where flags are set on it, they stay.
     fn host_sysfs(&self, plan: &MountPlan, place: &path::Place) -> Result<()> {
         let tree = tree::clone_path(Path::new("/sys"), Bind::Recursive)?;
+        self.cut_off(&tree)?;
         let attrs = Attrs { set: plan.options.attrs.set, clear: 0 };
         tree::set_attrs(tree.as_fd(), true, attrs)?;
         tree::attach(&tree, &place.fd)?;
@@ -189,6 +198,7 @@ impl<'a> Mounter<'a> {
         let attrs = plan.options.attrs;
         let mount = match plan.opened.take() {
             Some(tree) => {
+                self.cut_off(&tree)?;
                 tree::set_attrs(tree.as_fd(), false, attrs)?;
                 tree
             }

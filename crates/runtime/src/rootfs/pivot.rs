@@ -19,6 +19,8 @@ pub(crate) struct RootPlan {
     pub(crate) propagation: Option<(u64, bool)>,
     /// The root file system on the host.
     pub(crate) rootfs: PathBuf,
+    /// Where it is attached in the runtime's mount namespace, if the container has none of its own.
+    pub(crate) anchor: Option<PathBuf>,
 }
 
 /// Cuts the new mount namespace off from the host's and attaches the root.

@@ -120,8 +120,10 @@ fn namespaces(facts: &Facts<'_>) -> std::result::Result<(), String> {
     if list.len() != facts.kinds.len() {
         return Err("linux.namespaces names a kind twice".into());
     }
-    if !facts.kinds.contains(&LinuxNamespaceType::Mount) {
-        return Err("linux.namespaces has no mount namespace: add {\"type\": \"mount\"}".into());
+    let has = |kind| facts.kinds.contains(&kind);
+    if has(LinuxNamespaceType::User) && !has(LinuxNamespaceType::Mount) {
+        // The runtime's mount namespace belongs to another.
+        return Err("a user namespace without a mount namespace can't mount anything: add {\"type\": \"mount\"}".into());
     }
     match list.iter().find_map(|namespace| namespace.path().as_ref().filter(|path| !path.is_absolute())) {
         Some(path) => Err(format!("namespace path {path:?} is not absolute")),

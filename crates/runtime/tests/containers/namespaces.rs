@@ -228,8 +228,10 @@ fn contradictions() {
     bundle.set("/linux/timeOffsets", json!({"monotonic": {"secs": 1}}));
     assert!(bundle.refused().contains("no time namespace"));
     bundle.config["linux"].as_object_mut().unwrap().remove("timeOffsets");
-    bundle.config["linux"]["namespaces"].as_array_mut().unwrap().retain(|ns| ns["type"] != "mount");
-    assert!(bundle.refused().contains("no mount namespace"));
+    let namespaces = bundle.config["linux"]["namespaces"].as_array_mut().unwrap();
+    namespaces.retain(|ns| ns["type"] != "mount");
+    namespaces.push(json!({"type": "user"}));
+    assert!(bundle.refused().contains("user namespace without a mount namespace"));
     let status = match clone3(&Clone3::default()).unwrap() {
         Cloned::Child => exit(0),
         Cloned::Parent { pidfd, .. } => {
