@@ -153,6 +153,21 @@ fn kill_without_a_signal() {
     bundle.stopped();
 }
 
+/// Before its program there is one of the runtime's, which ends when it is told to.
+#[test]
+fn a_created_container_ends_when_told() {
+    differs(&[(Kind::Crun, "ignores it, as init of a pid namespace")], || {
+        for signal in ["TERM", "INT", "HUP"] {
+            let bundle = Bundle::new(&SLEEP);
+            bundle.call("create", &[]).ok();
+            Outcome::of(bundle.command("kill", &[]).arg(signal)).ok();
+            bundle.stopped();
+            bundle.call("start", &[]).fails(1, "cannot start a container that has stopped");
+            bundle.call("delete", &[]).ok();
+        }
+    });
+}
+
 /// crun's way to name several.
 #[test]
 fn by_regular_expression() {

@@ -155,9 +155,11 @@ fn exec_of_a_process_object_inherits() {
         let script = "umask; ulimit -n; grep NoNewPrivs /proc/self/status";
         let own = json!({ "cwd": "/", "user": { "uid": 0, "gid": 0 }, "args": ["/bin/sh", "-c", script], "env": ["PATH=/bin"] });
         let mut other = own.clone();
+        // Engines leave it out where it is false.
+        other["noNewPrivileges"] = json!(true);
         other["user"]["umask"] = json!(0);
         other["rlimits"] = json!([{ "type": "RLIMIT_NOFILE", "soft": 32, "hard": 32 }]);
-        for (process, expected) in [(own, "0027\n64\nNoNewPrivs:\t1\n"), (other, "0000\n32\nNoNewPrivs:\t1\n")] {
+        for (process, expected) in [(own, "0027\n64\nNoNewPrivs:\t0\n"), (other, "0000\n32\nNoNewPrivs:\t1\n")] {
             fs::write(bundle.file("process.json"), process.to_string()).unwrap();
             assert_eq!(bundle.call("exec", &["--process", "process.json"]).ok(), expected);
         }

@@ -12,6 +12,7 @@ use clap::{Arg, ArgAction, Command};
 /// Rewrites the arguments after argv\[0\]:
 /// * `-long` becomes `--long` where the command has an option of that name;
 /// * `--flag=true` becomes `--flag`, and `--flag=false` is left out;
+/// * an option with an empty value is left out;
 /// * `help COMMAND` becomes `COMMAND -h`, and so do crun's `COMMAND -?` and `COMMAND --usage`;
 /// * `exec ID PROGRAM …` and `ps ID …` get a `--` in front of what belongs to the program or to ps.
 ///
@@ -30,7 +31,7 @@ pub(crate) fn normalise(
     while let Some(arg) = args.next() {
         if arg.as_bytes().starts_with(b"-") {
             if option(root, &arg, &mut out) {
-                out.extend(args.next());
+                value(args.next(), &mut out);
             }
         } else if arg.as_bytes() == b"help" && !help {
             help = true;
@@ -72,10 +73,18 @@ fn arguments(command: &Command, mut args: impl Iterator<Item = OsString>, out: &
             positionals += 1;
             out.push(arg);
         } else if option(command, &arg, out) {
-            out.extend(args.next());
+            value(args.next(), out);
         }
     }
     out.extend(args);
+}
+
+/// Pushes the value of the option that was pushed last; an empty one leaves the option out, as for Go's flags.
+fn value(value: Option<OsString>, out: &mut Vec<OsString>) {
+    match value {
+        Some(value) if value.is_empty() => drop(out.pop()),
+        other => out.extend(other),
+    }
 }
 
 /// After how many positional arguments the rest belongs to another program.
@@ -105,6 +114,7 @@ fn option(command: &Command, arg: &OsStr, out: &mut Vec<OsString>) -> bool {
     match (takes_value(found), value) {
         (false, Some(b"false")) => return false,
         (false, Some(b"true")) => out.push(format!("--{name}").into()),
+        (true, Some(b"")) => {}
         _ => out.push(OsString::from_vec([b"--", body].concat())),
     }
     takes_value(found) && value.is_none()
@@ -210,6 +220,8 @@ mod tests {
             ("ps a -ef", "ps a -- -ef"),
             ("ps --format json a", "ps --format json a"),
             ("create a --bundle b", "create a --bundle b"),
+            ("exec --cwd  a true", "exec a -- true"),
+            ("--root= list --format=", "list"),
             ("help create", "create -h"),
             ("help", "-h"),
             ("create -? a", "create -h a"),

@@ -82,13 +82,17 @@ impl Container {
         if process::life(&Proc::open()?, init.pid, init.start_time)? != Life::Alive {
             return Ok(Status::Stopped);
         }
-        if self.store.has_fifo() {
-            return Ok(Status::Created);
-        }
         match cgroup()? {
             Some(cgroup) if cgroup.borrow().is_frozen()? => Ok(Status::Paused),
+            _ if self.store.has_fifo() => Ok(Status::Created),
             _ => Ok(Status::Running),
         }
+    }
+
+    /// Whether its program has been let go; one that hasn't may be paused too.
+    #[must_use]
+    pub fn has_started(&self) -> bool {
+        !self.store.has_fifo()
     }
 
     /// The state object of the OCI specification, as of now; `owner` is filled.
@@ -180,7 +184,10 @@ impl Container {
             Status::Created => {}
             Status::Stopped => return Err(wrong("cannot start a container that has stopped")),
             Status::Creating => return Err(wrong("cannot start a container that is being created")),
-            Status::Running | Status::Paused => return Err(wrong("cannot start an already running container")),
+            Status::Running => return Err(wrong("cannot start an already running container")),
+            Status::Paused => {
+                return Err(wrong("cannot start a container in the paused state").with_hint("resume it first"));
+            }
         }
         if self.spec()?.process().is_none() {
             let hint = "create it anew with a process object";

@@ -87,6 +87,8 @@ pub(crate) fn process_of(spec: &Spec, what: &ExecProcess) -> Result<(Process, Ve
 }
 
 /// What a process.json doesn't say is as in the container's own process, as in runc.
+///
+/// Not so `noNewPrivileges` and `terminal`: engines leave them out when they are false.
 fn inherit(process: &mut Process, own: &Process) {
     if process.capabilities().is_none() {
         process.set_capabilities(own.capabilities().clone());
@@ -109,8 +111,8 @@ fn inherit(process: &mut Process, own: &Process) {
     if process.selinux_label().is_none() {
         process.set_selinux_label(own.selinux_label().clone());
     }
-    if process.no_new_privileges().is_none() {
-        process.set_no_new_privileges(own.no_new_privileges());
+    if process.oom_score_adj().is_none() {
+        process.set_oom_score_adj(own.oom_score_adj());
     }
     let umask = process.user().umask().or(own.user().umask());
     process.user_mut().set_umask(umask);

@@ -92,6 +92,26 @@ pub fn reset_signals() -> Result<()> {
         .map_err(|errno| Error::new("sigprocmask", "SIG_SETMASK, []", errno))
 }
 
+/// Has this process exit with 128 + the number when a signal comes that asks for its end: HUP, INT, QUIT or TERM.
+///
+/// The first process of a pid namespace would ignore them otherwise. The next execve(2) undoes it.
+///
+/// # Errors
+/// Only `sigaction`'s, which has none here.
+pub fn end_on_signals() -> Result<()> {
+    use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+    extern "C" fn end(signal: libc::c_int) {
+        // SAFETY: async-signal-safe, and nothing of this process runs after it.
+        unsafe { libc::_exit(128 + signal) }
+    }
+    let action = SigAction::new(SigHandler::Handler(end), SaFlags::empty(), SigSet::empty());
+    for signal in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM] {
+        // SAFETY: the handler makes one async-signal-safe call.
+        unsafe { sigaction(signal, &action) }.map_err(|errno| Error::new("sigaction", signal, errno))?;
+    }
+    Ok(())
+}
+
 /// Has a program begin with default signal actions and none blocked, whatever this process has set for itself:
 /// [`Command`] by itself hands the mask on.
 pub fn with_default_signals(command: &mut Command) -> &mut Command {

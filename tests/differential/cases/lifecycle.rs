@@ -5,7 +5,7 @@ use crate::case::{Case, calls, prints, refused};
 const RUN: (&str, i32, Option<&str>, &str) = ("run --detach --bundle BUNDLE ID", 0, Some(""), "");
 
 pub(super) fn all() -> Vec<Case> {
-    [commands(), failures(), bad_names(), hooks()].into_iter().flatten().collect()
+    [commands(), created(), failures(), bad_names(), hooks()].into_iter().flatten().collect()
 }
 
 fn commands() -> Vec<Case> {
@@ -34,6 +34,25 @@ fn commands() -> Vec<Case> {
         ),
         calls("create says nothing", &[], &[("create --bundle BUNDLE ID", 0, Some(""), "")]),
         calls(
+            "delete by force of a paused container",
+            &[],
+            &[RUN, ("pause ID", 0, Some(""), ""), ("delete --force ID", 0, Some(""), "")],
+        ),
+        calls("an option with an empty value", &[], &[RUN, ("exec --cwd  --user= ID pwd", 0, Some("/\n"), "")]),
+        calls("delete of nothing by force", &[], &[("delete --force ID", 0, Some(""), "")]),
+        calls(
+            "ps as json",
+            &[],
+            &[RUN, ("ps --format json NOSUCH", 1, None, "does not exist"), ("ps --format json ID", 0, None, "")],
+        ),
+        calls("features", &[], &[("features", 0, None, "")]),
+        prints("the program's status", &[], "true", ""),
+    ]
+}
+
+fn created() -> Vec<Case> {
+    vec![
+        calls(
             "delete of a created container",
             &[],
             &[
@@ -43,18 +62,18 @@ fn commands() -> Vec<Case> {
             ],
         ),
         calls(
-            "delete by force of a paused container",
+            "a created container that is paused",
             &[],
-            &[RUN, ("pause ID", 0, Some(""), ""), ("delete --force ID", 0, Some(""), "")],
+            &[
+                ("create --bundle BUNDLE ID", 0, Some(""), ""),
+                ("pause ID", 0, Some(""), ""),
+                ("start ID", 1, None, "cannot start a container in the paused state"),
+                ("delete ID", 1, None, "that is not stopped: paused"),
+                ("resume ID", 0, Some(""), ""),
+                ("start ID", 0, Some(""), ""),
+                ("exec ID true", 0, Some(""), ""),
+            ],
         ),
-        calls("delete of nothing by force", &[], &[("delete --force ID", 0, Some(""), "")]),
-        calls(
-            "ps as json",
-            &[],
-            &[RUN, ("ps --format json NOSUCH", 1, None, "does not exist"), ("ps --format json ID", 0, None, "")],
-        ),
-        calls("features", &[], &[("features", 0, None, "")]),
-        prints("the program's status", &[], "true", ""),
     ]
 }
 

@@ -40,6 +40,19 @@ fn tmpfs() -> Vec<Case> {
         )
         .prepared("mkdir -p m/d; echo copied > m/d/f; chmod 640 m/d/f"),
         prints(
+            "tmpfs with a copy and a mode",
+            &[(MOUNT, &tmpfs(r#""tmpcopyup","mode=700""#))],
+            "stat -c '%a %u:%g' /m /m/f",
+            "700 0:0\n644 5:6\n",
+        )
+        .prepared("mkdir -m 711 m; touch m/f; chown 5:6 m m/f"),
+        prints(
+            "options of a tmpfs in one string",
+            &[(MOUNT, &tmpfs(r#""mode=750,uid=5,gid=6""#))],
+            "stat -c '%a %u:%g' /m",
+            "750 5:6\n",
+        ),
+        prints(
             "tmpfs flags",
             &[(MOUNT, &tmpfs(r#""nosuid","nodev","noexec","noatime","size=4k""#))],
             "grep ' /m ' /proc/self/mountinfo | cut -d' ' -f6",
@@ -257,6 +270,22 @@ fn devices() -> Vec<Case> {
             )],
             "stat -c '%F %t:%T %a %u:%g' /dev/mine; stat -c '%F %a' /dev/sub/pipe",
             "character special file 1:3 640 5:6\nfifo 600\n",
+        ),
+        prints(
+            "console as a device",
+            &[("/linux/devices", r#"[{"path":"/dev/console","type":"c","major":5,"minor":1,"fileMode":384}]"#)],
+            "stat -c '%F %t:%T %a' /dev/console",
+            "character special file 5:1 600\n",
+        ),
+        refused(
+            "device in place of another file",
+            &[("/linux/devices", r#"[{"path":"/etc/passwd","type":"c","major":1,"minor":3}]"#)],
+            "device /etc/passwd: another file is there",
+        ),
+        refused(
+            "device without numbers",
+            &[("/linux/devices", r#"[{"path":"/dev/mine","type":"c","major":-1,"minor":3}]"#)],
+            "no device has the numbers -1:3",
         ),
         prints(
             "device rules",

@@ -69,6 +69,8 @@ pub(crate) fn end(child: &Child, result: Result<Infallible>) -> ! {
 /// Waits until `start` opens the FIFO. The end of the conversation tells the parent that the container is created.
 fn wait_for_start(child: &mut Child) -> Result<()> {
     let Some(fifo) = child.fifo.take() else { return Ok(()) };
+    // Who is told to end before it has begun does so, as with runc.
+    process::end_on_signals()?;
     let link = format!("self/fd/{}", fifo.as_raw_fd());
     // Before: whoever looks at a created container finds nothing half done.
     child.proc.check_link(&link)?;

@@ -11,15 +11,17 @@ use super::path;
 use crate::error::{Context, Error, Kind, Result};
 
 /// Copies what is below the directory `from` into the directory `to`: files, directories, symlinks, devices, with owner,
-/// mode and times; links between files are not kept.
+/// mode and times; links between files are not kept. `to` itself stays the owner's that it has, with the mode that the
+/// mount's options gave it, as in runc and crun.
 pub(crate) fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
-    copy_level(from, to, 0)
+    copy_content(from, to, 0).map(drop)
 }
 
 /// How deep directories may lie in each other: each level holds descriptors and a piece of the stack.
 const DEEPEST: usize = 200;
 
-fn copy_level(from: BorrowedFd<'_>, to: BorrowedFd<'_>, level: usize) -> Result<()> {
+/// Gives what `from` is.
+fn copy_content(from: BorrowedFd<'_>, to: BorrowedFd<'_>, level: usize) -> Result<rustix::fs::Stat> {
     if level > DEEPEST {
         return Err(Error::new(Kind::Invalid, format!("more than {DEEPEST} directories lie in each other")));
     }
@@ -33,7 +35,7 @@ fn copy_level(from: BorrowedFd<'_>, to: BorrowedFd<'_>, level: usize) -> Result<
         }
         copy_entry(from.as_fd(), to, name, level).context(|| name.to_string_lossy().into_owned())?;
     }
-    attributes(&path::stat(&from)?, to)
+    Ok(path::stat(&from)?)
 }
 
 fn copy_entry(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &std::ffi::CStr, level: usize) -> Result<()> {
@@ -46,7 +48,7 @@ fn copy_entry(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &std::ffi::CStr, l
         FileType::Directory => {
             rustix::fs::mkdirat(to, name, mode).call("mkdirat", "")?;
             let (from, to) = (open(from, OFlags::PATH)?, open(to, OFlags::RDONLY | OFlags::DIRECTORY)?);
-            return copy_level(from.as_fd(), to.as_fd(), level + 1);
+            return attributes(&copy_content(from.as_fd(), to.as_fd(), level + 1)?, to.as_fd());
         }
         FileType::RegularFile => {
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;

@@ -10,7 +10,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use super::options::Bind;
 use super::path::{self, RootDir};
 use super::{inherited, tree};
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Kind, Result};
 
 /// A device node to make.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub(crate) struct Device {
     pub(crate) mode: u32,
     pub(crate) uid: u32,
     pub(crate) gid: u32,
+    /// Whether it takes the place of another file: a default does, one that config.json asks for must not.
+    pub(crate) replaces: bool,
 }
 
 /// The devices that the specification promises (config-linux, "Default Devices"), but for console and ptmx.
@@ -45,7 +47,7 @@ const LINKS: &[(&str, &str)] = &[
 
 /// The default devices and those of config.json, which win over a default of the same path.
 ///
-/// `/dev/ptmx` and `/dev/console` are the runtime's own and left out.
+/// `/dev/ptmx` is the runtime's own and left out; a terminal is mounted over a `/dev/console`.
 pub(crate) fn plan(configured: &[LinuxDevice]) -> Vec<Device> {
     let default = |(path, major, minor): &(&str, u32, u32)| Device {
         path: (*path).into(),
@@ -55,10 +57,11 @@ pub(crate) fn plan(configured: &[LinuxDevice]) -> Vec<Device> {
         mode: 0o666,
         uid: 0,
         gid: 0,
+        replaces: true,
     };
     let mut devices: Vec<Device> = DEFAULT.iter().map(default).collect();
     for device in configured {
-        if device.path() == Path::new("/dev/ptmx") || device.path() == Path::new("/dev/console") {
+        if device.path() == Path::new("/dev/ptmx") {
             continue;
         }
         let device = from_config(device);
@@ -80,9 +83,10 @@ fn from_config(device: &LinuxDevice) -> Device {
         kind,
         major: number(device.major()),
         minor: number(device.minor()),
-        mode: device.file_mode().unwrap_or(0o666) & 0o7777,
+        mode: device.file_mode().unwrap_or(0o666) & 0o777,
         uid: device.uid().unwrap_or(0),
         gid: device.gid().unwrap_or(0),
+        replaces: false,
     }
 }
 
@@ -110,7 +114,7 @@ pub(crate) fn create(root: &RootDir, devices: &[Device], bind: bool, cut_off: bo
     Ok(())
 }
 
-/// Makes a node, in place of whatever an image may have there. The inner error is mknod's `EPERM`.
+/// Makes a node; a default in place of whatever an image may have there. The inner error is mknod's `EPERM`.
 fn node(dir: &impl AsFd, name: &std::ffi::OsStr, device: &Device) -> Result<std::result::Result<(), Errno>> {
     let number = rustix::fs::makedev(device.major, device.minor);
     let make = || rustix::fs::mknodat(dir, name, device.kind, Mode::from_raw_mode(device.mode), number);
@@ -126,6 +130,11 @@ fn node(dir: &impl AsFd, name: &std::ffi::OsStr, device: &Device) -> Result<std:
             let stat = path::stat(open()?)?;
             if FileType::from_raw_mode(stat.st_mode) == device.kind && stat.st_rdev == number {
                 return Ok(Ok(()));
+            }
+            if !device.replaces {
+                // The specification, config-linux, "Devices".
+                let message = format!("device {}: another file is there", device.path.display());
+                return Err(Error::new(Kind::Invalid, message));
             }
             rustix::fs::unlinkat(dir, name, AtFlags::empty()).call("unlinkat", device.path.display())?;
             make().call("mknodat", describe())?;

@@ -191,7 +191,10 @@ impl MountOptions {
         let (idmap, text) = match option.split_once('=') {
             Some(("idmap", text)) => (Idmap::One, text),
             Some(("ridmap", text)) => (Idmap::Recursive, text),
-            _ => return self.data.push(option.to_owned()),
+            // One string may hold several, as they all came in one for mount(2). File systems that let a comma be quoted
+            // have their own way to do so.
+            _ if option.contains(['"', '\\']) => return self.data.push(option.to_owned()),
+            _ => return self.data.extend(option.split(',').filter(|part| !part.is_empty()).map(str::to_owned)),
         };
         self.idmap = Some(idmap);
         self.idmap_text = Some(text.to_owned());

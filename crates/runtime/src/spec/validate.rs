@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 
-use oci_spec::runtime::{Linux, LinuxNamespaceType, LinuxSchedulerPolicy, Process, Scheduler, Spec};
+use oci_spec::runtime::{Linux, LinuxDeviceType, LinuxNamespaceType, LinuxSchedulerPolicy, Process, Scheduler, Spec};
 
 use crate::error::{Error, Kind, Result};
 
@@ -19,6 +19,7 @@ const CHECKS: &[Check] = &[
     user_namespace,
     time_offsets,
     sysctl,
+    devices,
     net_devices,
     memory_policy,
     scheduler,
@@ -210,6 +211,25 @@ fn sysctl(facts: &Facts<'_>) -> std::result::Result<(), String> {
         }
         if name == "kernel.hostname" && facts.spec.hostname().is_some() {
             return Err("sysctl \"kernel.hostname\" would undo hostname: leave one of them out".into());
+        }
+    }
+    Ok(())
+}
+
+/// A node has a place and, but for FIFOs, numbers.
+fn devices(facts: &Facts<'_>) -> std::result::Result<(), String> {
+    for device in facts.linux.devices().iter().flatten() {
+        let path = device.path().display();
+        if device.typ() == LinuxDeviceType::A {
+            return Err(format!("linux.devices: {path}: a node is of type c, b, u or p, and not of all"));
+        }
+        let fits = |number: i64| u32::try_from(number).is_ok();
+        if device.typ() != LinuxDeviceType::P && !(fits(device.major()) && fits(device.minor())) {
+            return Err(format!(
+                "linux.devices: {path}: no device has the numbers {}:{}",
+                device.major(),
+                device.minor()
+            ));
         }
     }
     Ok(())
