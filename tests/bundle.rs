@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// A bundle that is being described; [`Bundle::write`] makes it a folder.
 #[derive(Debug)]
@@ -73,7 +74,7 @@ impl Bundle {
     pub fn file(self, source: &Path, destination: &str) -> Self {
         let inside = self.rootfs().join(destination.trim_start_matches('/'));
         make_folder(inside.parent().expect("a file in a folder"));
-        fs::copy(source, &inside).unwrap_or_else(|e| panic!("copy {}: {e}", source.display()));
+        copy_program(source, &inside);
         self
     }
 
@@ -155,6 +156,18 @@ impl Bundle {
         let options = json!(["bind", "ro", "nosuid", "nodev"]);
         self.mount(json!({ "destination": path, "type": "bind", "source": path, "options": options }));
     }
+}
+
+/// Copies a program that is to be executed, by a process of its own.
+///
+/// A descriptor of ours would be inherited by whatever other threads start just then, and until that has got to its
+/// own execve(2), this program's fails with ETXTBSY.
+///
+/// # Panics
+/// Where it can't be copied.
+pub fn copy_program(from: &Path, to: &Path) {
+    let status = Command::new("cp").arg("-p").arg(from).arg(to).status().expect("cp starts");
+    assert!(status.success(), "cp -p {} {}: {status}", from.display(), to.display());
 }
 
 fn make_folder(path: &Path) {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use rtc_tests::bundle::copy_program;
 use rtc_tests::watch;
 
 use crate::case::{Case, Peer};
@@ -71,7 +72,7 @@ fn root_file_system(root: &Path) {
     for name in ["bin", "dev", "etc", "proc", "sys", "tmp"] {
         fs::create_dir_all(root.join(name)).expect("a folder of ours");
     }
-    fs::copy("/bin/busybox", root.join("bin/busybox")).expect("busybox-static is installed");
+    copy_program("/bin/busybox".as_ref(), &root.join("bin/busybox"));
     for name in APPLETS.split_whitespace() {
         symlink("busybox", root.join("bin").join(name)).expect("a folder of ours");
     }

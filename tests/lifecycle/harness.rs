@@ -4,7 +4,6 @@
 //! differently, the test says so ([`differs`]) and fails when that is no longer true.
 
 use std::fs;
-use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,6 +12,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use rtc_tests::bundle::copy_program;
 use rtc_tests::command::Runtime;
 use rtc_tests::scratch::Scratch;
 use rtc_tests::watch;
@@ -137,7 +137,7 @@ impl Bundle {
         rustix::process::set_child_subreaper(None).unwrap();
         let bin = scratch.path().join("bundle/rootfs/bin");
         fs::create_dir_all(&bin).unwrap();
-        fs::copy("/bin/busybox", bin.join("busybox")).expect("busybox-static is installed");
+        copy_program("/bin/busybox".as_ref(), &bin.join("busybox"));
         for name in APPLETS {
             symlink("busybox", bin.join(name)).unwrap();
         }
@@ -254,10 +254,12 @@ impl Bundle {
     /// Writes a file of the root file system.
     #[must_use]
     pub(crate) fn with_file(self, name: &str, content: &str, mode: u32) -> Self {
-        use std::os::unix::fs::OpenOptionsExt;
-        let path = self.dir().join("rootfs").join(name);
-        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path).unwrap();
-        file.write_all(content.as_bytes()).unwrap();
+        use std::os::unix::fs::PermissionsExt;
+        let beside = self.scratch.path().join("file");
+        fs::write(&beside, content).unwrap();
+        fs::set_permissions(&beside, fs::Permissions::from_mode(mode)).unwrap();
+        // It may be a script.
+        copy_program(&beside, &self.dir().join("rootfs").join(name));
         self
     }
 

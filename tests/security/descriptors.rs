@@ -5,6 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use rtc_tests::bundle::copy_program;
 use rustix::process::Pid;
 use serde_json::json;
 
@@ -14,7 +15,7 @@ use crate::harness::{Bundle, Outcome, runtime, until, wait_for_end};
 fn attacked(attack: &str, capabilities: &[&str]) -> Bundle {
     let bundle = Bundle::new(&["sleep", "1000"]);
     let inside = bundle.dir().join("rootfs/bin/attacker");
-    fs::copy(env!("CARGO_BIN_EXE_rtc-attacker"), inside).unwrap();
+    copy_program(env!("CARGO_BIN_EXE_rtc-attacker").as_ref(), &inside);
     rustix::fs::mknodat(rustix::fs::CWD, bundle.dir().join("rootfs/fifo"), rustix::fs::FileType::Fifo, 0o666.into(), 0)
         .unwrap();
     let bundle = bundle
@@ -56,7 +57,7 @@ fn the_runtimes_executable() {
     let bundle = attacked("overwrite", &all);
     // A copy, which nothing but this test executes: a file can't be written to while it is executed.
     let (rtc, own) = (fs::canonicalize(&runtime()[0]).unwrap(), bundle.file("rtc"));
-    fs::copy(rtc, &own).unwrap();
+    copy_program(&rtc, &own);
     let before = fs::read(&own).unwrap();
     let exec = |args: &[&str], program: &[&str]| {
         let words = bundle.command("exec", args);

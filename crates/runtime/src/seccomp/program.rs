@@ -80,12 +80,9 @@ fn ranges(profile: &Profile, tables: &[Table], first: usize) -> Vec<Range> {
     }
     let x32_missing = tables.iter().all(|table| table.abi != Abi::X32);
     if x32_missing && tables.iter().any(|table| table.abi == Abi::X86_64) {
-        let ends_in_enosys = profile.beyond != profile.default && tables.iter().any(|table| table.highest.is_some());
-        if !ends_in_enosys {
-            // Another architecture, though not by its AUDIT_ARCH. -1 is what a tracer sets to skip a call.
-            ranges.push(X32_BIT, Decision::Verdict(KILL_THREAD));
-            ranges.push(u32::MAX, Decision::Verdict(profile.default));
-        }
+        // Another architecture, though not by its AUDIT_ARCH. -1 is what a tracer sets to skip a call.
+        ranges.push(X32_BIT, Decision::Verdict(KILL_THREAD));
+        ranges.push(u32::MAX, Decision::Verdict(profile.default));
     }
     ranges.0
 }

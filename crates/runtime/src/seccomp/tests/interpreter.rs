@@ -47,6 +47,7 @@ pub(super) fn run(program: &[Insn], call: &Call) -> (u32, usize) {
             0x15 => accumulator == k,
             0x25 => accumulator > k,
             0x35 => accumulator >= k,
+            0x45 => accumulator & k != 0,
             _ => panic!("unknown instruction {code:#x}"),
         };
         at += usize::from(if holds { jt } else { jf });

@@ -12,16 +12,9 @@ pub(super) fn decide(seccomp: &LinuxSeccomp, machine: Machine, call: &Call) -> u
     let default = action::value(seccomp.default_action(), seccomp.default_errno_ret()).unwrap();
     let beyond = if action::is_permissive(seccomp.default_action()) { default } else { action::ERRNO | 38 };
     let Some(abi) = abi(seccomp, machine, call) else {
-        // x32 of a profile without it, by numbers that are above all of x86-64.
-        let is_x32 = machine == Machine::X86 && call.audit == Abi::X86_64.audit();
-        if !is_x32 {
-            return KILL_THREAD;
-        }
-        return match highest(seccomp, Abi::X86_64) {
-            Some(_) if beyond != default => beyond,
-            _ if call.number == u32::MAX => default,
-            _ => KILL_THREAD,
-        };
+        // x32 of a profile without it has the AUDIT_ARCH of x86-64; a tracer skips a call by -1.
+        let skipped = machine == Machine::X86 && call.audit == Abi::X86_64.audit() && call.number == u32::MAX;
+        return if skipped { default } else { KILL_THREAD };
     };
     let entries = || seccomp.syscalls().iter().flatten();
     let verdict = |entry: &LinuxSyscall| action::value(entry.action(), entry.errno_ret()).unwrap();
