@@ -47,6 +47,8 @@ const DIFFERENCES: &[(&str, Peer, &str)] = &[
     ("create hooks see the state", Peer::Runc, "says creating; by the specification they come after that"),
     ("hook with a relative path", Peer::Crun, "looks for it along PATH"),
     ("hook with no time", Peer::Crun, "takes it for no limit"),
+    ("capabilities that can't be granted", Peer::Runc, "fails; the specification wants a warning"),
+    ("capabilities that can't be granted", Peer::Crun, "fails; the specification wants a warning"),
     ("a created container that is paused", Peer::Crun, "starts it"),
     ("an option with an empty value", Peer::Crun, "takes no empty --cwd"),
     ("device in place of another file", Peer::Runc, "leaves the file; the specification wants an error"),

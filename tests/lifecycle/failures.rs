@@ -126,6 +126,23 @@ fn failing_hooks() {
     }
 }
 
+/// The specification, runtime.md: an error, the container is stopped, and its poststop hooks follow.
+#[test]
+fn start_tells_of_a_failing_hook() {
+    differs(&[(Kind::Crun, "start succeeds"), (Kind::Runc, "start succeeds")], || {
+        let bundle = Bundle::new(&["sleep", "1000"]).with(|config| {
+            let failing = json!({ "path": "/bin/sh", "args": ["sh", "-c", "echo why >&2; exit 3"] });
+            config["hooks"] = json!({ "startContainer": [failing] });
+        });
+        bundle.call("create", &[]).ok();
+        bundle
+            .call("start", &[])
+            .fails(1, "error running startContainer hook #0: exit status 3, stdout: , stderr: why");
+        bundle.stopped();
+        bundle.call("delete", &[]).ok();
+    });
+}
+
 #[test]
 fn hooks_get_the_state() {
     let bundle = Bundle::new(&["true"]);

@@ -129,17 +129,26 @@ impl Sets {
 
     /// Sets effective, permitted and inheritable, after the change of user.
     ///
-    /// What this process itself may not have is left out, as runc does: the kernel would refuse the whole call.
-    pub(crate) fn apply(&self) -> Result<()> {
+    /// What can't be granted is left out: the kernel would refuse the whole call. The specification wants a warning for
+    /// each, which this gives: what this process itself lacks, what is effective and not permitted, what is inheritable
+    /// and not bounding.
+    pub(crate) fn apply(&self) -> Result<Vec<String>> {
         let own = thread::capabilities(None).call("capget", "0")?;
         let permitted = self.permitted & own.permitted.bits();
+        let inheritable = self.inheritable & own.permitted.bits() & self.bounding;
         let sets = CapabilitySets {
             effective: CapabilitySet::from_bits_retain(self.effective & permitted),
             permitted: CapabilitySet::from_bits_retain(permitted),
-            inheritable: CapabilitySet::from_bits_retain(self.inheritable & own.permitted.bits()),
+            inheritable: CapabilitySet::from_bits_retain(inheritable),
         };
         thread::set_capabilities(None, sets)
-            .call("capset", format_args!("permitted {permitted:#x}, inheritable {:#x}", self.inheritable))
+            .call("capset", format_args!("permitted {permitted:#x}, inheritable {inheritable:#x}"))?;
+        let refused = [
+            ("permitted", self.permitted & !permitted),
+            ("effective", self.effective & !permitted),
+            ("inheritable", self.inheritable & !inheritable),
+        ];
+        Ok(refused.into_iter().flat_map(|(set, mask)| warnings(set, mask)).collect())
     }
 
     /// Sets the ambient set. Gives a line for each that can't be raised; the rest is.
@@ -158,6 +167,12 @@ impl Sets {
         }
         Ok(refused)
     }
+}
+
+/// A line for each capability that a set lacks.
+fn warnings(set: &str, mask: u64) -> impl Iterator<Item = String> {
+    let missing = (0u32..).zip(NAMES).filter(move |(number, _)| mask & (1 << number) != 0);
+    missing.map(move |(_, name)| format!("process.capabilities.{set}: {name} can't be granted"))
 }
 
 /// Raises all permitted capabilities to effective again, as a change of user away from root drops them.

@@ -197,7 +197,11 @@ impl Container {
         let listener = Listener::open(&self.store)?;
         let fifo = self.store.open_fifo()?;
         process::wait_for_hangup(&fifo, &init)?;
+        let complaint = process::last_words(&fifo)?;
         drop((fifo, lock));
+        if let Some(complaint) = complaint {
+            return Err(Error::new(Kind::System, complaint));
+        }
         self.run_poststart()?;
         let pid = self.record.init.as_ref().map_or(0, |init| init.pid);
         listener.map_or(Ok(()), |listener| listener.of(&init, pid)?.pass_on())

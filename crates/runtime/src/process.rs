@@ -159,6 +159,16 @@ pub(crate) fn wait_for_hangup(fifo: &impl AsFd, process: &impl AsFd) -> Result<(
     }
 }
 
+/// What was written to a FIFO that nobody writes to any more: why there is no program to execute.
+pub(crate) fn last_words(fifo: impl AsFd) -> Result<Option<String>> {
+    let mut text = [0; 4096];
+    match rustix::io::read(fifo, &mut text) {
+        Ok(0) | Err(rustix::io::Errno::AGAIN) => Ok(None),
+        Ok(length) => Ok(Some(String::from_utf8_lossy(&text[..length]).into_owned())),
+        Err(e) => Err(rtc_sys::Error::from_raw("read", "exec.fifo", e.raw_os_error()).into()),
+    }
+}
+
 /// The name of a user of this host; the number where it has none.
 pub(crate) fn user_name(uid: u32) -> String {
     if uid == 0 {

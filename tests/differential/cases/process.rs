@@ -26,6 +26,8 @@ fn attributes() -> Vec<Case> {
             "grep ^Cap /proc/self/status | cut -f2", "0000000000000001\n0000000000000001\n0000000000000001\n0000000000000021\n0000000000000001\n"),
         prints("no capabilities", &[("/process/capabilities", "null")], "grep -c '^Cap.*:.0000000000000000' /proc/self/status", "5\n"),
         prints("unknown capability", &[("/process/capabilities/bounding/-", r#""CAP_TELEPORT""#)], "echo runs", "runs\n"),
+        prints("capabilities that can't be granted", &[("/process/capabilities/inheritable", r#"["CAP_SYS_ADMIN"]"#),
+            ("/process/capabilities/effective/-", r#""CAP_BPF""#)], "grep ^CapEff /proc/self/status", "CapEff:\t00000000080000e3\n"),
         prints("no_new_privs", &[("/process/noNewPrivileges", "true")], "grep NoNewPrivs /proc/self/status", "NoNewPrivs:\t1\n"),
         prints("rlimits", &[("/process/rlimits", r#"[{"type":"RLIMIT_NOFILE","soft":64,"hard":128},{"type":"RLIMIT_CORE","soft":0,"hard":0}]"#)],
             "ulimit -n; ulimit -Hn; ulimit -c", "64\n128\n0\n"),
@@ -114,6 +116,11 @@ fn refused_attributes() -> Vec<Case> {
             "io priority out of range",
             &[("/process/ioPriority", r#"{"class":"IOPRIO_CLASS_BE","priority":8}"#)],
             "priority 8 is not in 0 to 7",
+        ),
+        refused(
+            "an id that is none",
+            &[("/process/user", r#"{"uid":0,"gid":0,"additionalGids":[4294967295]}"#)],
+            "4294967295 is no id",
         ),
         refused(
             "nice value out of range",

@@ -160,8 +160,8 @@ impl Child {
 
     /// Gives the process its capability sets.
     pub(crate) fn set_capabilities(&mut self) -> Result<()> {
-        self.plan.capabilities.apply()?;
-        for warning in self.plan.capabilities.raise_ambient()? {
+        let refused = self.plan.capabilities.apply()?;
+        for warning in refused.into_iter().chain(self.plan.capabilities.raise_ambient()?) {
             self.channel()?.warn(&warning);
         }
         Ok(())

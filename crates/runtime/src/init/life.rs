@@ -48,7 +48,12 @@ pub(crate) fn become_program(child: &mut Child) -> Result<Infallible> {
     rustix::process::set_parent_process_death_signal(None).call("prctl", "SET_PDEATHSIG, 0")?;
     child.load_filter()?;
     wait_for_start(child)?;
-    start_hooks(child)?;
+    if let Err(error) = start_hooks(child) {
+        let Some(fifo) = &child.fifo else { return Err(error) };
+        // `start` reads it, and has failed.
+        let _ = rustix::io::write(fifo, format!("{error}").as_bytes());
+        clone::exit(FAILED);
+    }
     program::execute(&child.program, child.plan.process.args().as_deref().unwrap_or_default(), &child.environment)
 }
 

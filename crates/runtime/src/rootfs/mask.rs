@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Component, Path};
 
 use rtc_sys::Errno;
 use rtc_sys::mount::attr;
@@ -83,6 +83,10 @@ pub(crate) fn make_readonly(root: &RootDir, paths: &[String]) -> Result<()> {
 
 fn readonly(root: &RootDir, path: &Path) -> Result<()> {
     let Some(target) = resolve(root, path)? else { return Ok(()) };
+    // What is mounted over a process's root is not seen by it.
+    if path.components().all(|part| part == Component::RootDir) {
+        return Ok(tree::set_readonly(root.fd())?);
+    }
     let tree = tree::clone_fd(&target, Bind::Recursive)?;
     tree::set_readonly(tree.as_fd())?;
     tree::attach(&tree, &target)?;

@@ -27,6 +27,9 @@ const CHECKS: &[Check] = &[
     paths,
 ];
 
+/// The id that system calls take for none, -1.
+const NO_ID: u32 = u32::MAX;
+
 struct Facts<'a> {
     spec: &'a Spec,
     linux: &'a Linux,
@@ -57,6 +60,12 @@ pub(crate) fn validate_process(process: &Process) -> Result<()> {
     }
     if !process.cwd().is_absolute() {
         return invalid(format!("process.cwd {:?} is not an absolute path", process.cwd()));
+    }
+    let user = process.user();
+    for id in user.additional_gids().iter().flatten().chain([&user.uid(), &user.gid()]) {
+        if *id == NO_ID {
+            return invalid(format!("process.user: {id} is no id: the kernel has it for none"));
+        }
     }
     for entry in process.env().iter().flatten() {
         if !entry.contains('=') || entry.starts_with('=') || entry.contains('\0') {
@@ -222,6 +231,9 @@ fn devices(facts: &Facts<'_>) -> std::result::Result<(), String> {
         let path = device.path().display();
         if device.typ() == LinuxDeviceType::A {
             return Err(format!("linux.devices: {path}: a node is of type c, b, u or p, and not of all"));
+        }
+        if device.uid() == Some(NO_ID) || device.gid() == Some(NO_ID) {
+            return Err(format!("linux.devices: {path}: {NO_ID} is no id: the kernel has it for none"));
         }
         let fits = |number: i64| u32::try_from(number).is_ok();
         if device.typ() != LinuxDeviceType::P && !(fits(device.major()) && fits(device.minor())) {
