@@ -9,6 +9,8 @@ mod descriptors;
 #[path = "../lifecycle/harness.rs"]
 #[allow(dead_code, reason = "shared with the tests of commands")]
 mod harness;
+mod host;
+mod hostile_images;
 mod images;
 mod races;
 mod steps;
@@ -21,6 +23,8 @@ fn the_documented_tests_exist() {
     let sources = [
         ("authority", include_str!("authority.rs")),
         ("descriptors", include_str!("descriptors.rs")),
+        ("host", include_str!("host.rs")),
+        ("hostile_images", include_str!("hostile_images.rs")),
         ("images", include_str!("images.rs")),
         ("races", include_str!("races.rs")),
         ("steps", include_str!("steps.rs")),

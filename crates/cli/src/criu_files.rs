@@ -7,8 +7,10 @@ use crate::checkpointing::open_plain;
 use anyhow::{Context, Result};
 use rtc_checkpoint::{dump, restore};
 use rtc_runtime::Stdio;
-use std::fs::OpenOptions;
-use std::io::Write;
+use rustix::fs::OFlags;
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -104,7 +106,7 @@ impl Mark {
         // inventory_entry.img_version = 2; nothing else of it is required.
         let bytes = image(INVENTORY_MAGIC, &Message::default().field(1, 2));
         let path = dir.join("inventory.img");
-        if std::fs::read(&path).is_ok_and(|there| there == bytes) {
+        if holds(&path, &bytes) {
             return Ok(Self { made: None });
         }
         let mark = Self { made: Some(path) };
@@ -127,6 +129,16 @@ impl Drop for Mark {
     }
 }
 
+/// Whether there is a regular file with these bytes.
+fn holds(path: &Path, bytes: &[u8]) -> bool {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let mut there = Vec::new();
+    OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path).is_ok_and(|file| {
+        let regular = file.metadata().is_ok_and(|found| found.is_file());
+        regular && file.take(bytes.len() as u64 + 1).read_to_end(&mut there).is_ok() && there == bytes
+    })
+}
+
 /// Writes descriptors.json: an array of three links as of /proc/PID/fd.
 ///
 /// # Errors
@@ -138,7 +150,9 @@ pub(crate) fn describe_stdio(dir: &Path, stdio: &[Stdio; 3]) -> Result<()> {
 
 fn write(dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
     let path = dir.join(name);
-    let written = open_plain(&path, OpenOptions::new().write(true).truncate(true)).and_then(|mut f| f.write_all(bytes));
+    // Cut when it is known to be ours.
+    let cut = |file: File| file.set_len(0).map(|()| file);
+    let written = open_plain(&path, OpenOptions::new().write(true)).and_then(cut).and_then(|mut f| f.write_all(bytes));
     written.with_context(|| format!("write {}", path.display()))
 }
 

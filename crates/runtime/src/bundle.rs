@@ -53,7 +53,10 @@ impl Bundle {
 }
 
 /// Reads config.json, which must be a file and of a sane size: a FIFO would hang, a device might never end.
-fn read_config(path: &Path) -> Result<Vec<u8>> {
+///
+/// # Errors
+/// It is none of that, or isn't there.
+pub fn read_config(path: &Path) -> Result<Vec<u8>> {
     let refuse = |why: &str| Err(Error::new(Kind::Invalid, format!("{} {why}", path.display())));
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = rustix::fs::open(path, flags, Mode::empty()).call("open", path.display()).map_err(|e| {

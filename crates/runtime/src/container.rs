@@ -250,10 +250,7 @@ impl Container {
             }
         }
         if all {
-            for pid in self.processes()? {
-                process::signal_pid(pid, number)?;
-            }
-            return Ok(());
+            return process::signal_members(|| self.processes(), number);
         }
         match self.open_init()? {
             Some(init) => process::signal(&init, number),

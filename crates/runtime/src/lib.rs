@@ -43,6 +43,7 @@ pub mod spec;
 pub mod state;
 mod store;
 
+pub use bundle::read_config;
 pub use capabilities::known_capabilities;
 
 pub use container::{Container, parse_signal};

@@ -130,9 +130,10 @@ impl Namespaces {
 
 /// Opens a namespace file.
 pub(crate) fn open_namespace(path: &Path) -> Result<OwnedFd> {
-    let namespace = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .call("open", path.display())
-        .context(|| "namespace")?;
+    // Non-blocking: whatever it is, nobody is to wait for a FIFO.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let namespace =
+        rustix::fs::open(path, flags, Mode::empty()).call("open", path.display()).context(|| "namespace")?;
     Ok(namespace)
 }
 

@@ -75,9 +75,11 @@ impl Listener {
         // By descriptor: a path may be longer than an address.
         let path = format!("/proc/self/fd/{}/{NAME}", open.as_raw_fd());
         let address = SocketAddrUnix::new(path.as_str()).call("bind", &path)?;
-        rustix::net::bind(&socket, &address).call("bind", directory.join(NAME).display())?;
-        // The program may be anybody's in the container.
-        rustix::fs::chmodat(&open, NAME, Mode::from(0o777), rustix::fs::AtFlags::empty()).call("chmod", NAME)?;
+        // The program may be anybody's in the container. Not by chmod, which might meet another file under the name.
+        let mask = rustix::process::umask(Mode::empty());
+        let bound = rustix::net::bind(&socket, &address).call("bind", directory.join(NAME).display());
+        rustix::process::umask(mask);
+        bound?;
         Ok(Some(Self { socket, manager }))
     }
 

@@ -1,5 +1,6 @@
 //! Processes seen from outside: whether one lives, when it began, signalling it, waiting for it.
 
+use std::collections::HashSet;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
 
@@ -99,13 +100,29 @@ pub(crate) fn signal(pidfd: &impl AsFd, number: i32) -> Result<()> {
     }
 }
 
-/// Sends a signal to the process with this pid; one that is gone is no error.
-pub(crate) fn signal_pid(pid: i32, number: i32) -> Result<()> {
-    match rtc_sys::pidfd::open(pid) {
-        Ok(pidfd) => signal(&pidfd, number),
-        Err(e) if e.errno() == Errno::ESRCH => Ok(()),
-        Err(e) => Err(e.into()),
+/// How many processes are held at once: fewer than the descriptors that every process may have.
+const HELD: usize = 500;
+
+/// Sends a signal to all that `members` lists by their pids.
+///
+/// A number may be another process's by the time it is used. So the processes are held first, and asked for again: one
+/// that still has its number then, and is still listed, was a member.
+pub(crate) fn signal_members(members: impl Fn() -> Result<Vec<i32>>, number: i32) -> Result<()> {
+    for pids in members()?.chunks(HELD) {
+        let mut held = Vec::with_capacity(pids.len());
+        for pid in pids {
+            match rtc_sys::pidfd::open(*pid) {
+                Ok(pidfd) => held.push((*pid, pidfd)),
+                Err(e) if e.errno() == Errno::ESRCH => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        let still: HashSet<i32> = members()?.into_iter().collect();
+        for (_, pidfd) in held.iter().filter(|(pid, _)| still.contains(pid)) {
+            signal(pidfd, number)?;
+        }
     }
+    Ok(())
 }
 
 /// Waits for the end of the child behind `pidfd` and reaps it: the exit status, or 128 + the signal that ended it.
@@ -190,6 +207,22 @@ mod tests {
         let text = format!("7 (a) R (b) S {}\n", fields.join(" "));
         assert_eq!(parse_stat(&text), Some(Stat { state: b'S', start_time: 22 }));
         assert_eq!(parse_stat("7 (a"), None);
+    }
+
+    #[test]
+    fn only_members_get_signals() {
+        use std::process::{Command, Stdio};
+        let start = || Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let (mut member, mut stranger) = (start(), start());
+        let pids = [&member, &stranger].map(|child| i32::try_from(child.id()).unwrap());
+        // The stranger has a number that was a member's when the first list was made.
+        let asked = std::cell::Cell::new(false);
+        let members = || Ok(if asked.replace(true) { vec![pids[0]] } else { pids.to_vec() });
+        signal_members(members, Signal::KILL.as_raw()).unwrap();
+        use std::os::unix::process::ExitStatusExt;
+        assert_eq!(member.wait().unwrap().signal(), Some(Signal::KILL.as_raw()));
+        drop(stranger.stdin.take());
+        assert!(stranger.wait().unwrap().success());
     }
 
     #[test]

@@ -302,8 +302,12 @@ impl Store {
 
     /// Removes the directory; the record last, so that an interrupted removal can be done again.
     pub(crate) fn remove(&self) -> Result<()> {
-        for name in [FIFO, CONFIG, NEW_STATE, STATE] {
+        for name in [FIFO, CONFIG, NEW_STATE] {
             self.remove_file(name)?;
+        }
+        match fs::remove_dir_all(self.path.join(NOTIFY)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e).call("rm", NOTIFY).map_err(Into::into),
+            _ => self.remove_file(STATE)?,
         }
         match fs::remove_dir(&self.path).call("rmdir", self.path.display()) {
             Err(e) if e.errno() == Errno::ENOENT => Ok(()),

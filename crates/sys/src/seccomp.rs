@@ -18,6 +18,15 @@ pub struct Insn {
     pub k: u32,
 }
 
+impl Insn {
+    /// As the word of eight bytes that the kernel gives a tracer.
+    #[must_use]
+    pub fn word(self) -> u64 {
+        let [code, k] = [u64::from(self.code), u64::from(self.k)];
+        code | u64::from(self.jt) << 16 | u64::from(self.jf) << 24 | k << 32
+    }
+}
+
 /// SECCOMP_FILTER_FLAG_LOG: actions other than "allow" may be logged (4.14).
 pub const FLAG_LOG: u32 = 1 << 1;
 /// SECCOMP_FILTER_FLAG_SPEC_ALLOW: leaves the speculative store bypass mitigation off (4.17).

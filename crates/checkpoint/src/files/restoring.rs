@@ -1,7 +1,7 @@
 //! What a resource's module can ask and do while files are made anew.
 
 use super::{FileId, RestoreEnv, unknown_file};
-use crate::error::Result;
+use crate::error::{Result, bad_image};
 use crate::image::path::ImagePath;
 use crate::{Error, Kind};
 use rtc_sys::CallExt as _;
@@ -9,6 +9,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 use std::any::{Any, TypeId};
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::PathBuf;
 
 /// The state of a restore of files, as the resources' modules see it.
 /// All their functions run in the container's namespaces ([`super::inside`]).
@@ -94,29 +95,52 @@ impl<'a> Restore<'a> {
     /// # Errors
     /// The errno of openat2(2).
     pub fn open_path(&self, path: &ImagePath, flags: i32) -> Result<OwnedFd> {
-        const NEVER: i32 = libc::O_CREAT | libc::O_EXCL | libc::O_TRUNC | (libc::O_TMPFILE & !libc::O_DIRECTORY);
-        // A FIFO or a terminal must not make us wait or become ours.
-        let mut flags = OFlags::from_bits_retain((flags & !NEVER) as u32) | OFlags::CLOEXEC;
-        if flags.contains(OFlags::PATH) {
-            flags &= OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        } else {
-            flags |= OFlags::NOCTTY | OFlags::NONBLOCK;
-        }
+        const FOR_PATH: i32 = libc::O_DIRECTORY | libc::O_NOFOLLOW;
+        // What is there is looked at before it is opened: opening a device can do things.
+        let found = OFlags::PATH | OFlags::from_bits_retain((flags & FOR_PATH) as u32) | OFlags::CLOEXEC;
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        let fd = rustix::fs::openat2(&self.root, path.as_path(), flags, Mode::empty(), resolve);
-        Ok(fd.call("openat2", format_args!("{path}, {flags:?}"))?)
+        let fd = rustix::fs::openat2(&self.root, path.as_path(), found, Mode::empty(), resolve);
+        let fd = fd.call("openat2", format_args!("{path}, {found:?}"))?;
+        // A FIFO must not make us wait.
+        if flags & libc::O_PATH != 0 { Ok(fd) } else { self.reopen(fd.as_fd(), flags | libc::O_NONBLOCK) }
     }
 
     /// A new description of the file that `fd` is, with other flags (`open("/proc/self/fd/N")`).
     ///
+    /// This process is under no device rules: of devices only those are opened that every container may have.
+    ///
+    /// # Errors
+    /// The errno of open(2); `BadImage` for another device.
+    pub fn reopen(&self, fd: BorrowedFd<'_>, flags: i32) -> Result<OwnedFd> {
+        let stat = nix::sys::stat::fstat(fd).call("fstat", "a file of the image")?;
+        if flags & libc::O_PATH == 0 && !is_harmless(&stat) {
+            let (major, minor) = (libc::major(stat.st_rdev), libc::minor(stat.st_rdev));
+            return Err(bad_image(format!("the device {major}:{minor} is none that an image can ask for")));
+        }
+        self.reopen_given(fd, flags)
+    }
+
+    /// The same for a file that the caller gave, whatever it is.
+    ///
     /// # Errors
     /// The errno of open(2).
-    pub fn reopen(&self, fd: BorrowedFd<'_>, flags: i32) -> Result<OwnedFd> {
+    pub fn reopen_given(&self, fd: BorrowedFd<'_>, flags: i32) -> Result<OwnedFd> {
         const NEVER: i32 = libc::O_CREAT | libc::O_EXCL | libc::O_TRUNC | libc::O_NOFOLLOW | libc::O_TMPFILE;
         let directory = flags & (libc::O_TMPFILE ^ libc::O_DIRECTORY) == 0 && flags & libc::O_DIRECTORY != 0;
         let mut flags = OFlags::from_bits_retain((flags & !NEVER) as u32) | OFlags::CLOEXEC | OFlags::NOCTTY;
         flags.set(OFlags::DIRECTORY, directory);
         self.open_host_proc(&format!("self/fd/{}", fd.as_raw_fd()), flags)
+    }
+
+    /// The text of a link in the host's /proc, paths in it from the container's root on.
+    ///
+    /// # Errors
+    /// The errno of readlink(2).
+    pub fn host_proc_link(&self, name: &str) -> Result<PathBuf> {
+        use std::os::unix::ffi::OsStringExt as _;
+        let text =
+            rustix::fs::readlinkat(self.proc, name, Vec::new()).call("readlink", format_args!("/proc/{name}"))?;
+        Ok(std::ffi::OsString::from_vec(text.into_bytes()).into())
     }
 
     /// Opens a file of the host's /proc, in which pids are the host's.
@@ -127,6 +151,18 @@ impl<'a> Restore<'a> {
         let flags = flags | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(self.proc, name, flags, Mode::empty());
         Ok(fd.call("open", format_args!("/proc/{name}, {flags:?}"))?)
+    }
+}
+
+/// Whether opening a file has no effect but on who opens it. The terminals are those of a devpts alone: of nodes elsewhere
+/// the kernel knows no such (drivers/tty/pty.c), and /dev/tty would be ours.
+fn is_harmless(stat: &libc::stat) -> bool {
+    let number = (libc::major(stat.st_rdev), libc::minor(stat.st_rdev));
+    match stat.st_mode & libc::S_IFMT {
+        // null, zero, full, random, urandom; ptmx; slaves (Linux Documentation/admin-guide/devices.txt).
+        libc::S_IFCHR => matches!(number, (1, 3 | 5 | 7 | 8 | 9) | (5, 2) | (136..=143, _)),
+        libc::S_IFBLK => false,
+        _ => true,
     }
 }
 

@@ -107,8 +107,7 @@ impl Writer {
     /// When the directory isn't writable.
     pub fn create(&mut self, part: Part) -> Result<OwnedFd> {
         let name = part.file_name(self.generation);
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(&self.dir, &name, flags, Mode::RUSR | Mode::WUSR).call("openat", &name)?;
+        let fd = make(&self.dir, &name, OFlags::RDWR)?;
         self.parts.insert(part, PartFile { name, size: 0, crc32: None });
         Ok(fd)
     }
@@ -140,8 +139,7 @@ impl Writer {
     /// When the disk is full or broken; then the directory is what it was before.
     pub fn commit(&mut self, container: &str, created: i64) -> Result<()> {
         for file in self.parts.values_mut() {
-            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let fd = rustix::fs::openat(&self.dir, &file.name, flags, Mode::empty()).call("openat", &file.name)?;
+            let fd = open_regular(&self.dir, &file.name)?;
             file.size = rustix::fs::fstat(&fd).call("fstat", &file.name)?.st_size as u64;
             rustix::fs::fdatasync(&fd).call("fdatasync", &file.name)?;
         }
@@ -199,8 +197,7 @@ impl Writer {
 
     fn write_manifest(&self, manifest: &Manifest, name: &str) -> Result<()> {
         let bytes = serde_json::to_vec_pretty(manifest).map_err(|e| Error::wrap(Kind::System, e))?;
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(&self.dir, name, flags, Mode::RUSR | Mode::WUSR).call("openat", name)?;
+        let fd = make(&self.dir, name, OFlags::WRONLY)?;
         write_all(&fd, &bytes).context(|| "write the manifest")?;
         Ok(rustix::fs::fdatasync(&fd).call("fdatasync", name)?)
     }
@@ -313,6 +310,17 @@ fn read_manifest(dir: &OwnedFd) -> Result<Manifest> {
 /// Whether a name is that of a file in the directory itself.
 fn is_plain(name: &str) -> bool {
     !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\0']) && name.len() < 256
+}
+
+/// Makes a file that is ours alone, in place of one that an earlier call has left: what somebody else has put there could
+/// be open elsewhere, and memory holds secrets.
+fn make(dir: &OwnedFd, name: &str, access: OFlags) -> Result<OwnedFd> {
+    match rustix::fs::unlinkat(dir, name, AtFlags::empty()).call("unlinkat", name) {
+        Err(e) if e.errno() != Errno::ENOENT => return Err(e.into()),
+        _ => {}
+    }
+    let flags = access | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(dir, name, flags, Mode::RUSR | Mode::WUSR).call("openat", name)?)
 }
 
 fn open_regular(dir: &OwnedFd, name: &str) -> Result<OwnedFd> {

@@ -197,7 +197,8 @@ fn parse_map(map: &[u8]) -> Result<(Vec<Run>, Vec<u32>)> {
     let mut all = Vec::with_capacity(runs as usize);
     for bytes in run_bytes.chunks_exact(RUN) {
         let run = Run { page: long(bytes), count: word(&bytes[8..]), at: word(&bytes[12..]) };
-        if run.count == 0 || run.page >= 1 << 52 || u64::from(run.at) + u64::from(run.count) > pages {
+        // No user address is beyond 2^57.
+        if run.count == 0 || run.page >= 1 << 45 || u64::from(run.at) + u64::from(run.count) > pages {
             return Err(bad_image("a page run is out of bounds"));
         }
         all.push(run);

@@ -87,7 +87,7 @@ impl Resource for ExternalFile {
         }
         if self.again {
             // A socket, for instance, can't be opened again.
-            if let Ok(again) = cx.reopen(given.as_fd(), file.flags) {
+            if let Ok(again) = cx.reopen_given(given.as_fd(), file.flags) {
                 return Ok(again);
             }
         }
@@ -100,7 +100,7 @@ impl Resource for ExternalFile {
     fn finish(&self, file: FileRef, cx: &mut Restore<'_>) -> Result<()> {
         let given = cx.opened(file.id)?;
         match &self.unread {
-            Some(unread) if rustix::termios::isatty(given) => {
+            Some(unread) if rustix::termios::isatty(given) && tty::is_own(given, cx)? => {
                 tty::put_input(given, unread.as_bytes()).context(|| "unread input of the terminal")
             }
             _ => Ok(()),

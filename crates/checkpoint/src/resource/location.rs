@@ -96,6 +96,11 @@ pub(crate) fn check_type(fd: std::os::fd::BorrowedFd<'_>, path: &ImagePath, want
     Err(crate::Error::new(crate::Kind::Incompatible, message))
 }
 
+/// Whether a file is one of procfs.
+pub(super) fn is_procfs(fd: std::os::fd::BorrowedFd<'_>) -> Result<bool> {
+    Ok(rustix::fs::fstatfs(fd).call("fstatfs", "a file of the image")?.f_type == libc::PROC_SUPER_MAGIC)
+}
+
 fn type_name(file_type: u32) -> &'static str {
     match file_type {
         libc::S_IFREG => "a regular file",

@@ -2,7 +2,7 @@
 //!
 //! Files of a dead task can't be opened anew. Namespace descriptors are saved if they are those of the container itself.
 
-use super::location::without_deleted;
+use super::location::{is_procfs, without_deleted};
 use crate::error::{Context as _, Result, bad_image};
 use crate::files::dumping::Dump;
 use crate::files::resource::Resource;
@@ -12,7 +12,8 @@ use crate::image::path::ImagePath;
 use rtc_sys::CallExt as _;
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
 /// A description of a file or directory of procfs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,13 +42,47 @@ impl Resource for ProcFile {
     const STAGE: Stage = Stage::WithTasks;
 
     fn open(&self, file: FileRef, cx: &mut Restore<'_>) -> Result<OwnedFd> {
-        let fd = cx.open_path(&self.path, file.flags)?;
-        if rustix::fs::fstatfs(&fd).call("fstatfs", &self.path)?.f_type != libc::PROC_SUPER_MAGIC {
+        let found = cx.open_path(&self.path, libc::O_PATH)?;
+        if !is_procfs(found.as_fd())? {
             return Err(bad_image(format!("{} is not of procfs here", self.path)));
         }
+        check_owner(found.as_fd(), &self.path, cx)?;
+        let fd = cx.reopen(found.as_fd(), file.flags)?;
         super::reg_file::seek(&fd, file.flags, self.pos)?;
         Ok(fd)
     }
+}
+
+/// Refuses what the container's programs could not have opened: we may open everything, and what a file of procfs shows
+/// is decided when it is opened. Those of a task must be of a task of the image, or a container that shares its pid
+/// namespace would get the memory of others; those of the machine must be everybody's.
+fn check_owner(found: BorrowedFd<'_>, path: &ImagePath, cx: &Restore<'_>) -> Result<()> {
+    use std::os::fd::AsRawFd as _;
+    let link = cx.host_proc_link(&format!("self/fd/{}", found.as_raw_fd()))?;
+    let mut directory = PathBuf::from("/");
+    for part in link.components().skip(1) {
+        let number = part.as_os_str().to_str().and_then(|name| name.parse::<i32>().ok());
+        if let Some(pid) = number.filter(|_| is_root(&directory, cx)) {
+            return match cx.host_pid(pid) {
+                Some(_) => Ok(()),
+                None => Err(bad_image(format!("{path} belongs to a process that is not in the image"))),
+            };
+        }
+        directory.push(part);
+    }
+    let stat = rustix::fs::fstat(found).call("fstat", path)?;
+    let settings = link.components().any(|part| part.as_os_str() == "sys");
+    // Addresses of the kernel are shown to whoever opened the file with the right to see them.
+    if settings || stat.st_mode & 0o004 != 0 && link.file_name().is_none_or(|name| name != "kallsyms") {
+        return Ok(());
+    }
+    Err(bad_image(format!("{path} is none that an image can ask for")))
+}
+
+/// Whether a directory of the container is the root of a procfs (fs/proc/root.c, `PROC_ROOT_INO`).
+fn is_root(directory: &Path, cx: &Restore<'_>) -> bool {
+    let Ok(fd) = cx.open_path(&ImagePath::from(directory), libc::O_PATH | libc::O_DIRECTORY) else { return false };
+    is_procfs(fd.as_fd()).unwrap_or(false) && rustix::fs::fstat(&fd).is_ok_and(|stat| stat.st_ino == 1)
 }
 
 /// A descriptor of a namespace of the container.

@@ -6,7 +6,7 @@
 
 use super::attributes::{self, Attributes, Time};
 use super::ghost::{self, Ghost};
-use super::location::{Location, check_type, locate};
+use super::location::{Location, check_type, is_procfs, locate};
 use crate::error::{Context as _, Result};
 use crate::files::dumping::{Dump, Object};
 use crate::files::resource::Resource;
@@ -78,9 +78,14 @@ impl Resource for RegFile {
     fn open(&self, file: FileRef, cx: &mut Restore<'_>) -> Result<OwnedFd> {
         let fd = match &self.contents {
             Contents::InPlace => {
-                let fd = cx.open_path(&self.path, file.flags)?;
-                self.check(fd.as_fd())?;
-                fd
+                // Checked before it is opened: some files act when they are, or show more to us than to others.
+                let found = cx.open_path(&self.path, libc::O_PATH)?;
+                self.check(found.as_fd())?;
+                if file.flags & libc::O_PATH != 0 {
+                    found
+                } else {
+                    cx.reopen(found.as_fd(), file.flags | libc::O_NONBLOCK)?
+                }
             }
             Contents::Ghost(ghost) => {
                 ghost.open(&self.path, file.flags, cx).context(|| format!("deleted file {}", self.path))?
@@ -103,6 +108,9 @@ impl RegFile {
     /// Whether the file is still fit for the programs that used it.
     fn check(&self, fd: BorrowedFd<'_>) -> Result<()> {
         check_type(fd, &self.path, libc::S_IFREG)?;
+        if is_procfs(fd)? {
+            return Err(crate::error::bad_image(format!("{} is a file of procfs here", self.path)));
+        }
         let size = nix::sys::stat::fstat(fd).call("fstat", &self.path)?.st_size as u64;
         if size < self.size && self.mapped {
             let message = format!("{} is mapped and has {size} bytes here, and had {}", self.path, self.size);
@@ -164,7 +172,7 @@ impl Resource for Directory {
 
     fn open(&self, file: FileRef, cx: &mut Restore<'_>) -> Result<OwnedFd> {
         let fd = match &self.removed {
-            None => cx.open_path(&self.path, file.flags)?,
+            None => cx.open_path(&self.path, file.flags | libc::O_DIRECTORY)?,
             Some(Removed::Attributes(of)) => ghost::open_directory(of, &self.path, file.flags, cx)
                 .context(|| format!("removed directory {}", self.path))?,
             Some(Removed::SameAs(holder)) => cx.reopen(cx.opened(*holder)?, file.flags)?,

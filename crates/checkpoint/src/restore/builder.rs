@@ -51,6 +51,8 @@ pub(super) struct Builder<'a> {
     pub(super) zombies: Vec<(Stopped, i32)>,
     /// The container's ids of processes and threads, with the host's.
     pub(super) pids: BTreeMap<i32, i32>,
+    /// The critical sections of threads (rseq(2)), by places of process and thread, until they are let go.
+    pub(super) sections: BTreeMap<(usize, usize), u64>,
     pub(super) report: Report,
 }
 

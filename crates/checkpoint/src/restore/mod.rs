@@ -6,6 +6,7 @@
 //! The order of everything is the table `STEPS`. If rtc dies on the way, all of them die with it.
 
 mod actions;
+mod authority;
 mod batch;
 mod builder;
 mod family;
@@ -38,6 +39,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 use transport::Transport;
 
+pub use authority::Authority;
 pub use builder::Report;
 pub use label::Label;
 
@@ -49,17 +51,8 @@ pub struct Checkpoint {
     container: ContainerState,
     pages: pages::Reader,
     blobs: blob::Reader,
-}
-
-/// What config.json allows the restored processes; the image may claim less but not more.
-#[derive(Clone, Debug, Default)]
-pub struct Authority {
-    /// The capabilities of the bounding set.
-    pub bounding: u64,
-    /// Whether `no_new_privs` must be set.
-    pub no_new_privs: bool,
-    /// Whether every thread must have a seccomp filter.
-    pub seccomp: bool,
+    /// The mounts that config.json gives, as [`Checkpoint::authorize`] was told; none before.
+    given: Vec<mount::Given>,
 }
 
 type Step = fn(&mut Builder<'_>) -> Result<()>;
@@ -116,7 +109,7 @@ impl Checkpoint {
         let pages = pages::Reader::new(&image.bytes(Part::Pagemap)?, image.file(Part::Pages)?)?;
         let blobs = blob::Reader::new(image.file(Part::Data)?.into())?;
         check::tree(&tree, &files, &pages)?;
-        Ok(Self { image, tree, files, container, pages, blobs })
+        Ok(Self { image, tree, files, container, pages, blobs, given: Vec::new() })
     }
 
     /// The manifest.
@@ -132,32 +125,6 @@ impl Checkpoint {
     /// The process tree.
     pub fn tree(&self) -> &Tree {
         &self.tree
-    }
-
-    /// Checks that the image claims no more than config.json allows.
-    ///
-    /// # Errors
-    /// Names the thread and what it claims.
-    pub fn authorize(&self, authority: &Authority) -> Result<()> {
-        let threads = self.tree.processes.iter().flat_map(|p| &p.live).flat_map(|l| &l.threads);
-        for thread in threads {
-            let refuse = |what: String| {
-                Err(Error::new(Kind::BadImage, format!("thread {} of the image {what}", thread.tid))
-                    .with_hint("config.json decides: allow it there, or restore with the config of the checkpoint"))
-            };
-            // The bounding set as well: a program with file capabilities would get them from it.
-            let extra = thread.creds.caps.iter().fold(0, |all, set| all | set) & !authority.bounding;
-            if extra != 0 {
-                return refuse(format!("has capabilities that config.json doesn't allow ({extra:#x})"));
-            }
-            if authority.no_new_privs && !thread.creds.no_new_privs {
-                return refuse("lacks no_new_privs, which config.json asks for".into());
-            }
-            if authority.seccomp && thread.seccomp.filters.is_empty() && !thread.seccomp.strict {
-                return refuse("has no seccomp filter, which config.json asks for".into());
-            }
-        }
-        Ok(())
     }
 
     /// Turns the held process into the container's first process, with all others below it, all under the labels
@@ -179,7 +146,7 @@ impl Checkpoint {
         let externals = stdio(held)?;
         let env = RestoreEnv { init: held, blobs: &self.blobs, externals: &externals };
         // Mounts before files, which may be on them; System V segments before memory, which attaches them.
-        mount::restore(&self.container.mounts, held, &self.blobs)?;
+        mount::restore(&self.container.mounts, held, &self.given, &self.blobs)?;
         self.container.ipc.restore(held, &self.blobs)?;
         let open_files = OpenFiles::open_all(&self.files, &env)?;
         let zone = self.take_over(&mut first)?;
@@ -206,6 +173,7 @@ impl Checkpoint {
             has_memory_of: vec![None; count],
             zombies: Vec::new(),
             pids: BTreeMap::from([(self.tree.processes[0].pid, held)]),
+            sections: BTreeMap::new(),
             report: Report::default(),
         };
         for (i, (name, step)) in STEPS.iter().enumerate() {

@@ -163,12 +163,14 @@ impl Builder<'_> {
             let pid = self.tree.processes[process].pid;
             for (i, wanted) in live.threads.iter().enumerate() {
                 let (task, zone) = self.thread(process, i);
+                let section = thread::take_section(task, wanted).context(|| format!("thread {}", wanted.tid))?;
                 task.run(Mode::Interp, zone, &thread::identity(wanted))
                     .and_then(|_| thread::schedule(task, zone, wanted))
                     .context(|| format!("thread {}", wanted.tid))?;
                 let shared = if i == 0 { live.pending.as_slice() } else { &[] };
                 task.run(Mode::Interp, zone, &thread::pending(wanted, pid, shared))
                     .context(|| format!("pending signals of thread {}", wanted.tid))?;
+                self.sections.extend(section.map(|section| ((process, i), section)));
             }
         }
         Ok(())
@@ -185,8 +187,8 @@ impl Builder<'_> {
                 task.run(Mode::Interp, zone, &program).context(|| format!("credentials of thread {}", wanted.tid))?;
             }
             let mut program = Program::new();
-            // Changing ids has changed it. 2 can't be set by anyone but the kernel.
-            let dumpable = live.dumpable.min(1);
+            // Changing ids has changed it. 2, which nobody but the kernel can set, is nearer to 0: others may not look.
+            let dumpable = i32::from(live.dumpable == 1);
             program.call(libc::SYS_prctl, [libc::PR_SET_DUMPABLE.into(), dumpable.into()]);
             let (task, zone) = self.leader(process);
             task.run(Mode::Interp, zone, &program)?;
@@ -203,6 +205,10 @@ impl Builder<'_> {
             }
             let (leader, zone) = self.leader(process);
             zone.unmap(leader, zone.syscall_insn())?;
+            for (i, wanted) in live.threads.iter().enumerate() {
+                let Some(section) = self.sections.remove(&(process, i)) else { continue };
+                thread::put_section(self.thread(process, i).0, wanted, section)?;
+            }
             if let State::Stopped(signal) = self.tree.processes[process].state {
                 self.leader(process).0.stop_when_detached(signal);
             }

@@ -4,9 +4,9 @@
 //! yet, because the tracer has suspended them.
 
 use super::label::Label;
-use crate::error::Result;
+use crate::error::{Result, bad_image};
 use crate::image::tree::{Creds, Filter, Scheduling, Thread};
-use crate::program::Program;
+use crate::program::{Addr, Program};
 use crate::tracee::{Mode, Stopped, Zone};
 use log::warn;
 use rtc_sys::regs::{self, Regs, WORDS};
@@ -29,6 +29,38 @@ pub(super) fn forget_rseq(program: &mut Program, rseq: &rtc_sys::ptrace::Rseq) {
         let (at, len, signature) = (rseq.address.into(), rseq.size.into(), rseq.signature.into());
         program.call(libc::SYS_rseq, [at, len, RSEQ_FLAG_UNREGISTER.into(), signature]);
     }
+}
+
+/// Where in `struct rseq` (linux/rseq.h) the address of the critical section stands that the thread is in.
+const RSEQ_SECTION: u64 = 8;
+
+/// Takes the address of the critical section out of the thread's rseq area, before the area is registered.
+///
+/// From then on the kernel would lead the thread to the section's abort handler at its next stop, which is the image's
+/// code, and the thread has all privileges. (Since Linux 6.14 it clears the field itself when the area is registered.)
+pub(super) fn take_section(task: &Stopped, thread: &Thread) -> Result<Option<u64>> {
+    let Some(at) = section_of(thread)? else { return Ok(None) };
+    let mut section = [0; 8];
+    task.read(at, &mut section)?;
+    if section == [0; 8] {
+        return Ok(None);
+    }
+    task.write(at, &[0; 8])?;
+    Ok(Some(u64::from_ne_bytes(section)))
+}
+
+/// Puts it back, when the thread will run nothing but its own code.
+pub(super) fn put_section(task: &Stopped, thread: &Thread, section: u64) -> Result<()> {
+    match section_of(thread)? {
+        Some(at) => task.write(at, &section.to_ne_bytes()),
+        None => Ok(()),
+    }
+}
+
+fn section_of(thread: &Thread) -> Result<Option<Addr>> {
+    let (area, ..) = thread.rseq;
+    let at = area.checked_add(RSEQ_SECTION).ok_or_else(|| bad_image("an rseq area is out of place"))?;
+    Ok((area != 0).then_some(Addr(at)))
 }
 
 /// What a thread sets of itself while it still has all privileges.

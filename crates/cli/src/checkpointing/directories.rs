@@ -3,7 +3,7 @@
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -11,15 +11,20 @@ use rustix::fs::OFlags;
 
 /// Opens or makes a file beside an image, readable for root alone.
 ///
-/// An engine may have unpacked the directory from an archive of a stranger's: a link there must not lead a write of
-/// root's to another file, nor a FIFO hold it up.
+/// An engine may have unpacked the directory from an archive of a stranger's: a link there, symbolic or hard, must not
+/// lead a write of root's to another file, nor a FIFO hold it up.
 ///
 /// # Errors
 /// What is there is no regular file; or it can't be opened.
 pub(crate) fn open_plain(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = options.create(true).mode(0o600).custom_flags(flags.bits() as i32).open(path)?;
-    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is not a regular file")) }
+    let found = file.metadata()?;
+    match (found.is_file(), found.nlink()) {
+        (true, ..=1) => Ok(file),
+        (true, _) => Err(io::Error::other("it has another name elsewhere")),
+        (false, _) => Err(io::Error::other("it is not a regular file")),
+    }
 }
 
 /// The default image directory, relative to the caller's.

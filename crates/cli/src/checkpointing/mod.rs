@@ -1,5 +1,6 @@
 //! What surrounds the engine in `checkpoint` and `restore`: where things are, and what an administrator's files allow.
 
+pub(crate) mod authority;
 mod criu_config;
 mod directories;
 

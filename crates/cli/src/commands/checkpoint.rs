@@ -1,20 +1,19 @@
 //! `rtc checkpoint`: writes a running container to an image.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use rtc_checkpoint::dump;
 use rtc_checkpoint::files::{Blocker, External, FileOptions};
-use rtc_checkpoint::resource::mount::Given;
 use rtc_runtime::{Container, Status};
 use rtc_sys::worker::{Side, Worker};
 
-use crate::checkpointing::{CriuConfig, Directories};
+use crate::checkpointing::{CriuConfig, Directories, authority};
 use crate::criu_files;
 use crate::logger;
 use crate::session::Session;
@@ -214,37 +213,12 @@ impl Checkpoint {
             image,
             files: &files,
             externals: &externals,
-            mounts: &given_mounts(container)?,
+            mounts: &authority::given_mounts(&container.spec()?),
             leave_running: self.leaves_running(config),
             check_only: self.check,
         };
         Ok(dump::dump(&options, &mut Subject { container, worker })?)
     }
-}
-
-/// The devices that every container has (config-linux, "Default Devices").
-const DEVICES: [&str; 6] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"];
-
-/// The mounts that the runtime makes from config.json, at restore as at creation.
-fn given_mounts(container: &Container) -> Result<Vec<Given>> {
-    let spec = container.spec()?;
-    let mut given = Vec::new();
-    for mount in spec.mounts().iter().flatten() {
-        let bind = |option: &String| option == "bind" || option == "rbind";
-        let is_bind = mount.typ().as_deref() == Some("bind") || mount.options().iter().flatten().any(bind);
-        let destination = Path::new("/").join(mount.destination());
-        given.push(Given { mountpoint: destination.as_os_str().into(), external: is_bind });
-    }
-    let linux = spec.linux().as_ref();
-    let masked = linux.and_then(|l| l.masked_paths().as_ref());
-    let readonly = linux.and_then(|l| l.readonly_paths().as_ref());
-    let paths = masked.into_iter().chain(readonly).flatten().map(String::as_str).chain(["/dev/console"]);
-    // In a user namespace devices are bound, too.
-    let own_devices = linux.and_then(|l| l.devices().as_ref()).into_iter().flatten();
-    let own_devices = own_devices.filter_map(|device| device.path().to_str());
-    let paths = paths.chain(DEVICES).chain(own_devices);
-    given.extend(paths.map(|path| Given { mountpoint: OsStr::new(path).into(), external: true }));
-    Ok(given)
 }
 
 type Dumped = std::result::Result<dump::Report, Vec<Blocker>>;
@@ -328,7 +302,7 @@ struct Scratch(PathBuf);
 impl Scratch {
     fn new() -> Result<Self> {
         let path = std::env::temp_dir().join(format!("rtc-check-{}", std::process::id()));
-        fs::create_dir(&path).with_context(|| format!("make {}", path.display()))?;
+        fs::DirBuilder::new().mode(0o700).create(&path).with_context(|| format!("make {}", path.display()))?;
         Ok(Self(path))
     }
 

@@ -1,18 +1,17 @@
 //! `rtc restore`: a container out of an image.
 
-use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use oci_spec::runtime::Spec;
-use rtc_checkpoint::restore::{Authority, Checkpoint, Label, Report};
+use rtc_checkpoint::restore::{Checkpoint, Label, Report};
 use rtc_runtime::{Held, Payload};
 
 use super::checkpoint::warn;
 use super::run::stay;
 use super::{checkpoint, create};
-use crate::checkpointing::{CriuConfig, Directories};
+use crate::checkpointing::{CriuConfig, Directories, authority};
 use crate::criu_files;
 use crate::foreground::Foreground;
 use crate::logger;
@@ -54,16 +53,16 @@ impl Restore {
         rtc_runtime::seal::ensure()?;
         self.refuse_unsupported()?;
         let bundle = self.common.bundle.clone().unwrap_or_default();
-        let config_json = bundle.join("config.json");
-        let bytes = fs::read(&config_json).with_context(|| format!("read {}", config_json.display()))?;
+        let config_json = bundle.join(self.common.config.as_deref().unwrap_or(Path::new("config.json")));
+        let bytes = rtc_runtime::read_config(&config_json)?;
         let spec = rtc_runtime::spec::parse(&bytes)?;
         let config = CriuConfig::load(spec.annotations().as_ref())?;
         let directories = self.image.directories();
         let image = directories.open_image()?;
         start_log(&directories, config.log_file.as_deref())?;
         log::debug!("restore {} from {}", self.id, directories.image.display());
-        let image = Checkpoint::open(image).with_context(|| format!("image {}", directories.image.display()))?;
-        image.authorize(&authority(&spec))?;
+        let mut image = Checkpoint::open(image).with_context(|| format!("image {}", directories.image.display()))?;
+        image.authorize(authority::of(&spec)?)?;
         let labels = self.labels(&spec)?;
         let foreground = (!self.detach).then(|| Foreground::prepare(!self.no_subreaper)).transpose()?;
         let mut report = Report::default();
@@ -133,21 +132,4 @@ fn start_log(directories: &Directories, name: Option<&Path>) -> Result<()> {
         Err(_) => {}
     }
     Ok(())
-}
-
-/// What config.json allows the processes of the image.
-fn authority(spec: &Spec) -> Authority {
-    let process = spec.process().as_ref();
-    let capabilities = process.and_then(|process| process.capabilities().as_ref());
-    // The type prints itself without CAP_.
-    let names = capabilities.and_then(|sets| sets.bounding().as_ref()).into_iter().flatten();
-    let number = |name: String| {
-        rtc_runtime::known_capabilities().iter().position(|known| known.strip_prefix("CAP_") == Some(&name))
-    };
-    let bounding = names.filter_map(|name| number(name.to_string())).fold(0, |mask, number| mask | 1 << number);
-    Authority {
-        bounding,
-        no_new_privs: process.is_some_and(|process| process.no_new_privileges() == Some(true)),
-        seccomp: spec.linux().as_ref().is_some_and(|linux| linux.seccomp().is_some()),
-    }
 }

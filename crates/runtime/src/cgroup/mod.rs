@@ -29,6 +29,7 @@ mod placement;
 mod remove;
 pub mod stats;
 mod systemd;
+mod tree;
 mod wait;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -1,17 +1,16 @@
 //! Ending: killing what is in a cgroup, listing it, removing it.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rtc_sys::{CallExt, Errno};
-use rustix::fs::{AtFlags, Dir, FileType};
 
 use super::Cgroup;
 use super::control::{is_gone, read_at};
-use super::hierarchy::open_beneath;
+use super::tree::{open_parent, remove_below, remove_directory, walk};
 use super::wait::{Deadline, flag};
 use crate::error::Context;
 use crate::{Error, Kind, Result};
@@ -148,7 +147,7 @@ impl Cgroup {
         if read_at(self.dirfd(), "cgroup.events").is_err_and(|e| is_gone(&e)) {
             return Ok(());
         }
-        remove_children(self.dirfd())?;
+        remove_below(self.dirfd())?;
         let name = self.path.file_name().map_or(Path::new("/"), Path::new);
         // The handle's parent, not the path's: a cgroup's directory can't be moved elsewhere.
         let parent = open_parent(self.dirfd())?;
@@ -165,68 +164,6 @@ fn numbers(text: &str) -> impl Iterator<Item = i32> {
 fn process_of(thread: i32) -> Option<i32> {
     let status = std::fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
     status.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim().parse().ok()
-}
-
-/// Opens the directory above a cgroup's.
-fn open_parent(dir: BorrowedFd<'_>) -> rtc_sys::Result<std::os::fd::OwnedFd> {
-    use rustix::fs::{Mode, OFlags};
-    rustix::fs::openat(dir, "..", OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY, Mode::empty())
-        .call("openat", "..")
-}
-
-/// Calls `visit` with a cgroup's directory, then with all below it.
-fn walk(dir: BorrowedFd<'_>, visit: &mut dyn FnMut(BorrowedFd<'_>) -> rtc_sys::Result<()>) -> rtc_sys::Result<()> {
-    visit(dir)?;
-    for name in children(dir)? {
-        match open_beneath(dir, Path::new(&name)) {
-            Ok(child) => walk(child.as_fd(), visit)?,
-            Err(e) if is_gone(&e) => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(())
-}
-
-fn remove_children(dir: BorrowedFd<'_>) -> rtc_sys::Result<()> {
-    for name in children(dir)? {
-        match open_beneath(dir, Path::new(&name)) {
-            Ok(child) => remove_children(child.as_fd())?,
-            Err(e) if is_gone(&e) => continue,
-            Err(e) => return Err(e),
-        }
-        remove_directory(dir, Path::new(&name))?;
-    }
-    Ok(())
-}
-
-fn remove_directory(parent: BorrowedFd<'_>, name: &Path) -> rtc_sys::Result<()> {
-    match rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR).call("rmdir", name.display()) {
-        Err(e) if !is_gone(&e) => Err(e),
-        _ => Ok(()),
-    }
-}
-
-/// The names of the cgroups directly below a cgroup.
-fn children(dir: BorrowedFd<'_>) -> rtc_sys::Result<Vec<String>> {
-    let mut names = Vec::new();
-    let entries = match Dir::read_from(dir) {
-        Ok(entries) => entries,
-        Err(rustix::io::Errno::NOENT) => return Ok(names),
-        Err(e) => return Err(e).call("getdents64", "cgroup"),
-    };
-    for entry in entries {
-        let entry = match entry {
-            Ok(entry) => entry,
-            // The directory was removed while it was read.
-            Err(rustix::io::Errno::NOENT | rustix::io::Errno::NODEV) => break,
-            Err(e) => return Err(e).call("getdents64", "cgroup"),
-        };
-        let name = entry.file_name().to_string_lossy();
-        if entry.file_type() == FileType::Directory && name != "." && name != ".." {
-            names.push(name.into_owned());
-        }
-    }
-    Ok(names)
 }
 
 #[cfg(test)]

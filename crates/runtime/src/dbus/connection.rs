@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rtc_sys::CallExt;
 
@@ -14,6 +14,8 @@ use crate::error::{Context, Error, Kind, Result};
 
 /// How long an answer may take, as libdbus's own default.
 const PATIENCE: Duration = Duration::from_secs(25);
+/// How many signals are kept that came while an answer was waited for.
+const MANY: usize = 1000;
 /// Longest line of the greeting.
 const LINE: usize = 1024;
 
@@ -46,6 +48,8 @@ pub(crate) struct Connection {
     /// Peers have no names on a socket of their own.
     is_bus: bool,
     signals: VecDeque<Message>,
+    /// Who has answered the last call.
+    answered: Option<String>,
 }
 
 impl Connection {
@@ -92,7 +96,8 @@ impl Connection {
         let socket = result?;
         socket.set_read_timeout(Some(PATIENCE)).call("setsockopt", "RCVTIMEO")?;
         socket.set_write_timeout(Some(PATIENCE)).call("setsockopt", "SNDTIMEO")?;
-        let mut connection = Self { socket, buffer: Vec::new(), serial: 0, is_bus, signals: VecDeque::new() };
+        let mut connection =
+            Self { socket, buffer: Vec::new(), serial: 0, is_bus, signals: VecDeque::new(), answered: None };
         connection.greet().context(|| address.to_owned())?;
         Ok(connection)
     }
@@ -130,7 +135,7 @@ impl Connection {
         let count = match self.socket.read(&mut bytes) {
             Err(e) if e.kind() == std::io::ErrorKind::Interrupted => 0,
             Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
-                return Err(Error::new(Kind::System, format!("no answer within {} s", PATIENCE.as_secs())));
+                return Err(late());
             }
             Ok(0) => return Err(Error::new(Kind::System, "the bus has closed the connection")),
             other => other.call("read", "the bus")?,
@@ -166,28 +171,35 @@ impl Connection {
         loop {
             let message = self.receive()?;
             match message.sort {
-                Sort::Return(to) if to == serial => return Ok(Ok(message.body)),
+                Sort::Return(to) if to == serial => {
+                    self.answered = message.sender;
+                    return Ok(Ok(message.body));
+                }
                 Sort::Error(to, name) if to == serial => {
+                    self.answered = message.sender;
                     let text = message.body.first().and_then(Value::as_text).unwrap_or_default().to_owned();
                     return Ok(Err(Fault { name, text }));
                 }
-                Sort::Signal => self.signals.push_back(message),
+                Sort::Signal if self.signals.len() < MANY => self.signals.push_back(message),
                 _ => {}
             }
         }
     }
 
-    /// The next signal; waits for it.
+    /// The next signal of whoever has answered the last call; waits for it. Everybody on a bus may send signals to
+    /// everybody, and what is no answer is not asked for.
     ///
     /// # Errors
     /// The connection failed, or none came in time.
     pub(crate) fn signal(&mut self) -> Result<Message> {
-        if let Some(message) = self.signals.pop_front() {
-            return Ok(message);
-        }
+        let deadline = Instant::now() + PATIENCE;
         loop {
-            let message = self.receive()?;
-            if message.sort == Sort::Signal {
+            let message = match self.signals.pop_front() {
+                Some(message) => message,
+                None if Instant::now() > deadline => return Err(late()),
+                None => self.receive()?,
+            };
+            if message.sort == Sort::Signal && (!self.is_bus || message.sender == self.answered) {
                 return Ok(message);
             }
         }
@@ -198,6 +210,7 @@ impl Connection {
         let message = Message {
             sort: Sort::Call,
             destination: self.is_bus.then(|| call.destination.to_owned()),
+            sender: None,
             path: call.path.to_owned(),
             interface: call.interface.to_owned(),
             member: call.member.to_owned(),
@@ -223,6 +236,10 @@ impl Connection {
         self.buffer.drain(..length);
         Ok(message)
     }
+}
+
+fn late() -> Error {
+    Error::new(Kind::System, format!("no answer within {} s", PATIENCE.as_secs()))
 }
 
 #[derive(Debug, PartialEq, Eq)]

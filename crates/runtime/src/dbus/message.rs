@@ -29,6 +29,8 @@ pub(crate) struct Message {
     pub(super) sort: Sort,
     /// Who is called; of no interest in what is received.
     pub(super) destination: Option<String>,
+    /// Who has sent it, as the bus says; none from a peer on a socket of its own.
+    pub(crate) sender: Option<String>,
     pub(super) path: String,
     pub(super) interface: String,
     /// The method or signal.
@@ -99,6 +101,7 @@ impl Message {
                 _ => Sort::Other,
             },
             destination: None,
+            sender: texts[7].map(str::to_owned),
             path: text(1),
             interface: text(2),
             member: text(3),
@@ -116,6 +119,7 @@ mod tests {
         let hello = Message {
             sort: Sort::Call,
             destination: Some("a.b".into()),
+            sender: None,
             path: "/".into(),
             interface: "i.j".into(),
             member: "M".into(),

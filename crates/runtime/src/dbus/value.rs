@@ -183,6 +183,10 @@ impl<'a> Reader<'a> {
             b'a' => self.array(&signature[1..], depth)?,
             b'(' | b'{' => {
                 let mut rest = &signature[1..signature.len() - 1];
+                // Without fields it is no type; and an array of it would have any number of elements in no bytes.
+                if rest.is_empty() {
+                    return None;
+                }
                 let mut fields = Vec::new();
                 while !rest.is_empty() {
                     let (first, after) = split(rest)?;
@@ -310,6 +314,8 @@ mod tests {
             ("(u", &[0; 8]),
             (")", &[0; 8]),
             ("v", &[2, b'u', b'u', 0, 0, 0, 0, 0]),
+            ("a()", &[8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+            ("aa{}", &[12, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
             ("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaau", &[0xff; 4]),
         ] {
             assert_eq!(Reader::new(bytes).values(signature), None, "{signature}");

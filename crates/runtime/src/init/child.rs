@@ -47,6 +47,8 @@ pub(crate) struct InitState {
     pub(crate) readonly_later: Vec<OwnedFd>,
     /// Where the process goes over to a sealed executable itself.
     pub(crate) sealed: Option<Prepared>,
+    /// The caller's, for hooks.
+    pub(crate) umask: Mode,
     /// Hold in place of executing the program.
     pub(crate) hold: bool,
     /// It was born in another cgroup and waits to be moved.
@@ -64,6 +66,7 @@ impl InitState {
             root: None,
             readonly_later: Vec::new(),
             sealed: None,
+            umask: Mode::empty(),
             hold,
             waits_for_cgroup: false,
             cgroup_namespace: None,

@@ -190,12 +190,15 @@ pub(crate) fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
     // The file system has no files without a name, or there is a directory in the way.
     let write = || -> rtc_sys::Result<()> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let new = path.with_file_name(format!(".{name}"));
+        let new = path.with_file_name(format!(".{name}.{}", std::process::id()));
+        // Never through a link that somebody has put there.
         let mut options = fs::OpenOptions::new();
-        let mut file =
-            options.write(true).create(true).truncate(true).mode(0o644).open(&new).call("open", new.display())?;
-        file.write_all(pid.to_string().as_bytes()).call("write", new.display())?;
-        fs::rename(&new, path).call("rename", path.display())
+        let mut file = options.write(true).create_new(true).mode(0o644).open(&new).call("open", new.display())?;
+        let put = file
+            .write_all(pid.to_string().as_bytes())
+            .call("write", new.display())
+            .and_then(|()| fs::rename(&new, path).call("rename", path.display()));
+        put.inspect_err(|_| drop(fs::remove_file(&new)))
     };
     write().context(|| "--pid-file")
 }

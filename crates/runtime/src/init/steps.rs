@@ -52,8 +52,8 @@ pub(super) const STAND: &[Step<InitState>] = &[
     step("session keyring", session_keyring),
     step("loopback interface", loopback),
     // What is made for the container has exactly the modes asked for.
-    step("umask", |_| {
-        rustix::process::umask(Mode::empty());
+    step("umask", |state| {
+        state.umask = rustix::process::umask(Mode::empty());
         Ok(())
     }),
     step("", attach_root),
@@ -188,7 +188,11 @@ fn create_container_hooks(state: &mut InitState) -> Result<()> {
     };
     let mut oci = state.child.state.clone();
     oci.pid = state.child.proc.own_pid()?;
-    hooks::run("createContainer", list, &oci)
+    // Or what they make would be everybody's to write.
+    rustix::process::umask(state.umask);
+    let done = hooks::run("createContainer", list, &oci);
+    rustix::process::umask(Mode::empty());
+    done
 }
 
 fn change_root(state: &mut InitState) -> Result<()> {

@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::error::{Error, Kind, Result};
+use crate::seccomp::{self, Filter};
 
 /// Parses config.json. Values that are ignored are logged as warnings.
 ///
@@ -52,6 +53,18 @@ pub fn read_process(bytes: &[u8]) -> Result<Process> {
     let process = parse_process(bytes)?;
     validate::validate_process(&process)?;
     Ok(process)
+}
+
+/// The filter that config.json asks for, in whichever way: what every process of the container is under.
+///
+/// # Errors
+/// As [`seccomp::compile`].
+pub fn filter(spec: &Spec) -> Result<Option<Filter>> {
+    let profile = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
+    match annotations::filter(spec)? {
+        Some(given) => Ok(Some(given)),
+        None => profile.map(seccomp::compile).transpose(),
+    }
 }
 
 /// `complaint` has better words than the parser for some of what is wrong.

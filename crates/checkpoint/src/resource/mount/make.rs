@@ -34,6 +34,16 @@ pub(super) fn clone_of(root: &OwnedFd, path: &ImagePath) -> Result<OwnedFd> {
     Ok(open_tree(&at, "", flags).call("open_tree", format_args!("{path}, OPEN_TREE_CLONE"))?)
 }
 
+/// The same for a mount of which the path must lead to the mount itself.
+pub(super) fn clone_of_mount(root: &OwnedFd, mount: &Mount) -> Result<OwnedFd> {
+    let at = look(root, &mount.mountpoint)?;
+    if crate::files::view::statx(at.as_fd())?.stx_mnt_id != mount.id as u64 {
+        return Err(crate::error::bad_image(format!("{} leads to another mount", mount.mountpoint)));
+    }
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    Ok(open_tree(&at, "", flags).call("open_tree", format_args!("{}, OPEN_TREE_CLONE", mount.mountpoint))?)
+}
+
 /// Lets a detached mount be written to even if the one it was cloned from is read-only.
 pub(super) fn writable(mount: &OwnedFd) -> Result<()> {
     Ok(mount_setattr(mount.as_fd(), false, &MountAttr { clear: attr::RDONLY, ..MountAttr::default() })?)

@@ -90,11 +90,13 @@ fn save(mount: &Mount, blobs: &mut Writer) -> Result<Tmpfs> {
 }
 
 /// Makes the container's own mounts on top of those that the runtime has made for the held process `init`,
-/// and puts the contents of tmpfs mounts back.
+/// and puts the contents of tmpfs mounts back: of those that config.json makes anew, and no others of `given`.
 ///
 /// # Errors
 /// `Incompatible` when config.json no longer has a mount that the image builds on; otherwise when a call fails.
-pub fn restore(mounts: &Mounts, init: i32, blobs: &Reader) -> Result<()> {
+pub fn restore(mounts: &Mounts, init: i32, given: &[Given], blobs: &Reader) -> Result<()> {
+    let view = view_of(init)?;
+    let given = given.iter().map(|given| canonical(&view, given)).collect::<Result<Vec<_>>>()?;
     let text = std::fs::read_to_string(format!("/proc/{init}/mountinfo")).context(|| "mounts of the new container")?;
     let present = mountinfo::parse(&text)?;
     inside(init, || {
@@ -104,13 +106,13 @@ pub fn restore(mounts: &Mounts, init: i32, blobs: &Reader) -> Result<()> {
             let nth = seen.iter().filter(|at| **at == &saved.mountpoint).count();
             seen.push(&saved.mountpoint);
             let here = present.iter().filter(|mount| mount.mountpoint == saved.mountpoint).nth(nth);
-            one(saved, here, &root, blobs).context(|| format!("mount on {}", saved.mountpoint))?;
+            one(saved, here, &given, &root, blobs).context(|| format!("mount on {}", saved.mountpoint))?;
         }
         Ok(())
     })
 }
 
-fn one(saved: &SavedMount, here: Option<&Mount>, root: &OwnedFd, blobs: &Reader) -> Result<()> {
+fn one(saved: &SavedMount, here: Option<&Mount>, given: &[Given], root: &OwnedFd, blobs: &Reader) -> Result<()> {
     match &saved.origin {
         Origin::Below => return Ok(()),
         Origin::Given => {
@@ -118,9 +120,8 @@ fn one(saved: &SavedMount, here: Option<&Mount>, root: &OwnedFd, blobs: &Reader)
                 let message = format!("config.json has no {} there, and the image builds on it", saved.fs_type);
                 return Err(Error::new(Kind::Incompatible, message));
             };
-            if here.fs_type != saved.fs_type && saved.contents.is_some() {
-                let message = format!("it is {} here, and was {}", here.fs_type, saved.fs_type);
-                return Err(Error::new(Kind::Incompatible, message));
+            if saved.contents.is_some() {
+                check_own_tmpfs(saved, here, given)?;
             }
             make::tighten(root, here, saved)?;
         }
@@ -128,9 +129,30 @@ fn one(saved: &SavedMount, here: Option<&Mount>, root: &OwnedFd, blobs: &Reader)
         Origin::Bind(source) => make::bind(root, saved, source)?,
     }
     let Some(contents) = &saved.contents else { return Ok(()) };
-    let clone = make::clone_of(root, &saved.mountpoint)?;
+    let clone = match here.filter(|_| saved.origin == Origin::Given) {
+        Some(here) => make::clone_of_mount(root, here)?,
+        None => make::clone_of(root, &saved.mountpoint)?,
+    };
+    if rustix::fs::fstatfs(&clone).call("fstatfs", &saved.mountpoint)?.f_type != libc::TMPFS_MAGIC {
+        return Err(crate::error::bad_image("its contents are an image's, and it is no tmpfs"));
+    }
     make::writable(&clone)?;
     tmpfs::put_back(contents, clone.as_fd(), blobs)
+}
+
+/// Whether a mount of config.json's is a tmpfs of the container's own, whose contents are the image's to give: a volume of
+/// the host's keeps what is in it, also where it is a tmpfs.
+fn check_own_tmpfs(saved: &SavedMount, here: &Mount, given: &[Given]) -> Result<()> {
+    if here.fs_type != "tmpfs" {
+        let message = format!("it is {} here, and was {}", here.fs_type, saved.fs_type);
+        return Err(Error::new(Kind::Incompatible, message));
+    }
+    let mut same = given.iter().filter(|given| given.mountpoint == saved.mountpoint).peekable();
+    if same.peek().is_none() || same.any(|given| given.external) {
+        let message = "the image has contents for it, and config.json doesn't make it anew";
+        return Err(Error::new(Kind::Incompatible, message));
+    }
+    Ok(())
 }
 
 fn view_of(init: i32) -> Result<View> {

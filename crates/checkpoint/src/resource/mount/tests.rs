@@ -62,12 +62,12 @@ fn contents_and_mounts_made_inside_come_back() {
     let (old, new) = (Shell::in_namespaces(&format!("{RUNTIME}\n{inside}")), Shell::in_namespaces(RUNTIME));
     let image = Image(TempDir::new());
     let mounts = dumped(&old, &image).unwrap();
-    restore(&mounts, new.pid(), &image.reader()).unwrap();
+    restore(&mounts, new.pid(), &given(), &image.reader()).unwrap();
     assert_eq!(state(&new), state(&old));
     let g = std::fs::read_to_string(format!("/proc/{}/root/bound/g", new.pid())).unwrap();
     assert_eq!(g, "12345\n");
     let missing = Shell::in_namespaces(&format!("{RUNTIME}\numount -l /tmp"));
-    let error = restore(&mounts, missing.pid(), &image.reader()).unwrap_err();
+    let error = restore(&mounts, missing.pid(), &given(), &image.reader()).unwrap_err();
     assert_eq!(*error.kind(), Kind::Incompatible);
     assert!(error.to_string().starts_with("mount on /tmp: config.json has no tmpfs there"), "{error}");
 }

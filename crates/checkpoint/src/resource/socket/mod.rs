@@ -39,6 +39,14 @@ pub struct Socket {
     pub detail: Detail,
 }
 
+impl Socket {
+    /// Whether it takes CAP_NET_RAW to make it: it sees what is on the wire, or writes to it as it likes.
+    pub(crate) fn is_raw(&self) -> bool {
+        let sort = self.base.sort;
+        sort.family == libc::AF_PACKET || sort.is_inet() && sort.kind == libc::SOCK_RAW
+    }
+}
+
 /// What a family adds to a socket.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

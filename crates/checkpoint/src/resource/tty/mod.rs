@@ -16,7 +16,7 @@ pub use master::PtyMaster;
 pub use slave::{PtySlave, Side};
 pub use state::{Modes, Terminal};
 
-pub(super) use slave::unread;
+pub(super) use slave::{is_own, unread};
 pub(crate) use slave::{number_of_slave, terminal};
 pub(super) use state::put_input;
 

@@ -121,7 +121,7 @@ impl Resource for PtySlave {
                     let message = format!("\"{name}\" was a terminal and is none here");
                     return Err(crate::Error::new(crate::Kind::Incompatible, message));
                 }
-                cx.reopen(given.as_fd(), file.flags | libc::O_NONBLOCK)
+                cx.reopen_given(given.as_fd(), file.flags | libc::O_NONBLOCK)
             }
             Side::Gone => {
                 // The master is closed when it goes out of scope, which hangs the slave up.
@@ -135,8 +135,21 @@ impl Resource for PtySlave {
     const FINISHES: bool = true;
 
     fn finish(&self, file: FileRef, cx: &mut Restore<'_>) -> Result<()> {
-        put_input(cx.opened(file.id)?, self.unread.as_bytes()).context(|| "unread input of a terminal")
+        let slave = cx.opened(file.id)?;
+        if matches!(self.master, Side::External(_)) && !is_own(slave, cx)? {
+            return Ok(());
+        }
+        put_input(slave, self.unread.as_bytes()).context(|| "unread input of a terminal")
     }
+}
+
+/// Whether a terminal that was given is one of the container's own devpts, as the runtime makes it, and not the caller's:
+/// what an image "types" there, the caller's shell would read.
+pub(crate) fn is_own(terminal: BorrowedFd<'_>, cx: &Restore<'_>) -> Result<bool> {
+    use rtc_sys::CallExt as _;
+    let Ok(directory) = cx.open_path(&"/dev/pts".into(), libc::O_PATH | libc::O_DIRECTORY) else { return Ok(false) };
+    let device = |fd| nix::sys::stat::fstat(fd).call("fstat", "terminal").map(|stat| stat.st_dev);
+    Ok(device(terminal)? == device(directory.as_fd())?)
 }
 
 impl PtySlave {
