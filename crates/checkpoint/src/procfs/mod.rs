@@ -10,6 +10,9 @@ pub mod stat;
 pub mod status;
 pub mod timers;
 
+#[cfg(test)]
+mod tests;
+
 /// A file whose text isn't what proc(5) says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed(pub &'static str);

@@ -175,9 +175,13 @@ fn header(line: &str) -> Parsed<Mapping> {
     let (start, end) = range.split_once('-').ok_or_else(malformed)?;
     let prot = [(0, b'r', libc::PROT_READ), (1, b'w', libc::PROT_WRITE), (2, b'x', libc::PROT_EXEC)];
     let perms = perms.as_bytes();
+    let (start, end) = (hex(start)?, hex(end)?);
+    if start >= end {
+        return Err(malformed());
+    }
     Ok(Mapping {
-        start: hex(start)?,
-        end: hex(end)?,
+        start,
+        end,
         prot: prot.iter().filter(|(i, c, _)| perms.get(*i) == Some(c)).map(|(_, _, p)| p).sum(),
         shared: perms.get(3) == Some(&b's'),
         offset: hex(offset)?,
@@ -189,7 +193,7 @@ fn header(line: &str) -> Parsed<Mapping> {
 
 fn kib(value: &str) -> Parsed<u64> {
     let digits = value.trim().strip_suffix(" kB").ok_or(Malformed("smaps"))?;
-    digits.parse::<u64>().map(|k| k * 1024).map_err(|_| Malformed("smaps"))
+    digits.parse::<u64>().ok().and_then(|k| k.checked_mul(1024)).ok_or(Malformed("smaps"))
 }
 
 #[cfg(test)]
