@@ -76,8 +76,13 @@ fn segments() -> Result<Vec<Segment>> {
     }
     // SAFETY: the kernel says that the program's headers stand there; they are mapped read-only and never change.
     let headers = unsafe { std::slice::from_raw_parts(at as *const libc::Elf64_Phdr, count) };
-    let own = headers.iter().find(|header| header.p_type == libc::PT_PHDR);
-    if own.is_none_or(|own| own.p_vaddr as usize != at) || headers.iter().any(|h| h.p_type == libc::PT_INTERP) {
+    // The headers name their own place; lld says it outright, GNU ld lets them be mapped behind the file's header.
+    let names_own_place = |header: &libc::Elf64_Phdr| match header.p_type {
+        libc::PT_PHDR => header.p_vaddr as usize == at,
+        libc::PT_LOAD => header.p_offset == 0 && header.p_vaddr as usize + size_of::<libc::Elf64_Ehdr>() == at,
+        _ => false,
+    };
+    if !headers.iter().any(names_own_place) || headers.iter().any(|h| h.p_type == libc::PT_INTERP) {
         return Err(unsuitable());
     }
     let relro = headers.iter().find(|header| header.p_type == libc::PT_GNU_RELRO).map(|header| {

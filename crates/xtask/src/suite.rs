@@ -188,6 +188,7 @@ fn programs(tally: &mut Tally) -> Result<bool> {
 /// What the tests of the crates run in their containers, or compare with.
 const SCRIPTED: &[Need] = &[
     Need { package: "busybox-static", provides: "busybox" },
+    Need { package: "iproute2", provides: "ip" },
     Need { package: "python3", provides: "/usr/bin/python3" },
 ];
 
