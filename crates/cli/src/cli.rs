@@ -49,10 +49,11 @@ macro_rules! commands {
         impl Command {
             /// clap's command of this name. They are made one at a time, as a process needs no more.
             fn describe(name: &str) -> Option<clap::Command> {
-                match name {
-                    $($name => Some($module::$variant::augment_args(clap::Command::new($name))),)*
-                    _ => None,
-                }
+                // By pointers: in one function, all of them would share a frame of ten pages of stack.
+                type Augment = fn(clap::Command) -> clap::Command;
+                const ALL: &[(&str, Augment)] = &[$(($name, $module::$variant::augment_args)),*];
+                let (name, augment) = ALL.iter().find(|(known, _)| *known == name)?;
+                Some(augment(clap::Command::new(*name)))
             }
 
             /// Does it: the exit status.
@@ -61,7 +62,14 @@ macro_rules! commands {
             /// What the command couldn't do.
             pub(crate) fn run(self, session: &Session) -> anyhow::Result<u8> {
                 match self {
-                    $(Self::$variant(command) => command.run(session),)*
+                    $(Self::$variant(command) => {
+                        // A frame of its own, for the same reason.
+                        #[inline(never)]
+                        fn run(command: $module::$variant, session: &Session) -> anyhow::Result<u8> {
+                            command.run(session)
+                        }
+                        run(command, session)
+                    })*
                 }
             }
 

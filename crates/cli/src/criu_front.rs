@@ -9,7 +9,6 @@
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::os::fd::RawFd;
-use std::process::ExitCode;
 
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv, send};
@@ -25,7 +24,7 @@ const FEATURE_CHECK: u64 = 9;
 const VERSION_REQUEST: u64 = 10;
 
 /// Runs as criu.
-pub(crate) fn main(args: Vec<OsString>) -> ExitCode {
+pub(crate) fn main(args: Vec<OsString>) -> u8 {
     let args: Vec<&str> = args.iter().map(|arg| arg.to_str().unwrap_or("")).collect();
     match args.as_slice() {
         ["swrk", fd, ..] => fd.parse().map_or_else(|_| refuse("swrk needs the number of a socket"), serve),
@@ -39,24 +38,24 @@ pub(crate) fn main(args: Vec<OsString>) -> ExitCode {
     }
 }
 
-fn say(text: &str) -> ExitCode {
+fn say(text: &str) -> u8 {
     match io::stdout().write_all(text.as_bytes()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
+        Ok(()) => 0,
+        Err(_) => 1,
     }
 }
 
-fn refuse(text: &str) -> ExitCode {
+fn refuse(text: &str) -> u8 {
     let _ = writeln!(io::stderr(), "Error: {text}");
-    ExitCode::FAILURE
+    1
 }
 
 /// Answers requests until the peer goes, or until one that doesn't ask to keep the connection open.
-fn serve(socket: RawFd) -> ExitCode {
+fn serve(socket: RawFd) -> u8 {
     let mut packet = [0; PACKET];
     loop {
         let length = match recv(socket, &mut packet, MsgFlags::empty()) {
-            Ok(0) => return ExitCode::SUCCESS,
+            Ok(0) => return 0,
             Ok(length) => length,
             Err(Errno::EINTR) => continue,
             Err(e) => return refuse(&format!("recv({socket}) = {e:?}")),
@@ -64,7 +63,7 @@ fn serve(socket: RawFd) -> ExitCode {
         let request = Request::parse(&packet[..length]).unwrap_or_default();
         // A peer that has gone needs no answer, and criu's exit status is then 0 too.
         if send(socket, &request.answer(), MsgFlags::MSG_NOSIGNAL).is_err() || !request.keep_open {
-            return ExitCode::SUCCESS;
+            return 0;
         }
     }
 }

@@ -6,11 +6,11 @@
 //! (CVE-2019-16884, CVE-2025-52881).
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rtc_sys::{CallExt, Errno};
+use rtc_sys::{CallExt, Errno, fdio};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use crate::error::{Error, Kind, Result};
@@ -73,10 +73,8 @@ impl Proc {
     /// Reads a file.
     pub(crate) fn read(&self, path: impl AsRef<Path>) -> rtc_sys::Result<String> {
         let path = path.as_ref();
-        let mut bytes = Vec::new();
-        self.open_file(path, OFlags::RDONLY)?
-            .read_to_end(&mut bytes)
-            .call("read", format_args!("/proc/{}", path.display()))?;
+        let file = self.open_file(path, OFlags::RDONLY)?;
+        let bytes = fdio::read_whole(file.as_fd()).call("read", format_args!("/proc/{}", path.display()))?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 

@@ -300,17 +300,17 @@ impl Store {
         }
     }
 
-    /// Removes the directory; the record last, so that an interrupted removal can be done again.
+    /// Removes the directory; what is there in any case first, the record last, so that an interrupted removal can be
+    /// done again, and is found even by those who look for no record ([`Self::remove_leftover`]).
     pub(crate) fn remove(&self) -> Result<()> {
-        for name in [FIFO, CONFIG, NEW_STATE] {
-            self.remove_file(name)?;
-        }
+        self.remove_file(CONFIG)?;
         match fs::remove_dir_all(self.path.join(NOTIFY)) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e).call("rm", NOTIFY).map_err(Into::into),
             _ => self.remove_file(STATE)?,
         }
         match fs::remove_dir(&self.path).call("rmdir", self.path.display()) {
             Err(e) if e.errno() == Errno::ENOENT => Ok(()),
+            // A FIFO that nobody opened, a record that was never put into its place.
             Err(e) if e.errno() == Errno::ENOTEMPTY => {
                 // Before all else, which would go through what is mounted there.
                 self.remove_anchor()?;

@@ -7,7 +7,9 @@
 //! Left out: position-independent and dynamically linked programs, which would need to know where they were loaded.
 
 use std::ffi::c_void;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use rustix::fs::{Mode, OFlags};
 
 use crate::clone::unshare;
 use crate::{CallExt, Errno, Error, Result};
@@ -174,8 +176,9 @@ struct MemoryMap {
 /// This process's memory as it is, for [`exchange`] to change one field of.
 fn memory_map() -> Result<MemoryMap> {
     let file = "/proc/self/stat";
-    let text = std::fs::read(file).call("read", file)?;
     let garbled = || Error::new("read", file, Errno::EINVAL);
+    let handle = rustix::fs::open(file, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).call("open", file)?;
+    let text = crate::fdio::read_whole(handle.as_fd()).call("read", file)?;
     let text = String::from_utf8_lossy(&text);
     // Fields are counted from the one behind the name, which is the third (proc_pid_stat(5)).
     let rest = text.get(text.rfind(')').ok_or_else(garbled)? + 1..).ok_or_else(garbled)?;

@@ -1,4 +1,5 @@
-//! fcntl(2) commands that rustix and nix lack: who gets a description's signals, and which one.
+//! Descriptors: fcntl(2) commands that rustix and nix lack (who gets a description's signals, and which one), and
+//! reading small files in few calls.
 
 use crate::{Error, Result};
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -17,6 +18,23 @@ pub struct Owner {
     pub kind: i32,
     /// The thread, process or group; 0 when there is none.
     pub pid: i32,
+}
+
+/// Reads a file of a pseudo file system from where it stands to its end.
+///
+/// std's `read_to_end` asks for size and position first, and reads /proc/PID/stat in six pieces. This takes two calls.
+///
+/// # Errors
+/// The errno of read(2).
+pub fn read_whole(fd: BorrowedFd<'_>) -> rustix::io::Result<Vec<u8>> {
+    let mut all = Vec::new();
+    let mut piece = [0; 4096];
+    loop {
+        match rustix::io::retry_on_intr(|| rustix::io::read(fd, &mut piece))? {
+            0 => return Ok(all),
+            length => all.extend_from_slice(&piece[..length]),
+        }
+    }
 }
 
 /// The owner of a description's signals (`F_GETOWN_EX`, Linux 2.6.32).

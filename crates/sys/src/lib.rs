@@ -10,6 +10,7 @@
 pub mod bpf;
 pub mod chain;
 pub mod clone;
+pub mod entry;
 pub mod error;
 pub mod events;
 pub mod exe;

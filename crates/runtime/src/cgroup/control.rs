@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 
-use rtc_sys::{CallExt, Errno};
+use rtc_sys::{CallExt, Errno, fdio};
 use rustix::fs::{Mode, OFlags};
 
 use super::Cgroup;
@@ -53,19 +53,9 @@ fn open(dir: impl AsFd, file: &str, flags: OFlags) -> rtc_sys::Result<OwnedFd> {
 }
 
 /// Reads a control file whole.
-///
-/// Without `read_to_string` of std, which asks for size and position first: five calls a file instead of eight, and
-/// every create reads several.
 pub(super) fn read_at(dir: impl AsFd, file: &str) -> rtc_sys::Result<String> {
-    let handle = open(dir, file, OFlags::RDONLY)?;
-    let mut text = Vec::new();
-    let mut buffer = [0; 4096];
-    loop {
-        match rustix::io::read(&handle, &mut buffer).call("read", file)? {
-            0 => return Ok(String::from_utf8_lossy(&text).into_owned()),
-            length => text.extend_from_slice(&buffer[..length]),
-        }
-    }
+    let text = fdio::read_whole(open(dir, file, OFlags::RDONLY)?.as_fd()).call("read", file)?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 /// Writes a control file in a single write.

@@ -99,13 +99,20 @@ impl Placement {
     /// systemd's answer says where it is, so `path` may be another afterwards.
     /// `None` for a user who may make none here and wants no limits: the container stays in the user's own cgroup.
     ///
+    /// `note` is called before anything is made, with whether the place is known to be free.
+    ///
     /// # Errors
-    /// [`Hierarchy::create`]'s, or systemd's; `cannot set LIMIT: container could not join or create cgroup` for a user.
-    pub fn make(&mut self, wanted: &Wanted<'_>) -> Result<Option<Made>> {
+    /// [`Hierarchy::create`]'s, or systemd's; `cannot set LIMIT: container could not join or create cgroup` for a user;
+    /// `note`'s.
+    pub fn make(&mut self, wanted: &Wanted<'_>, note: &mut dyn FnMut(bool) -> Result<()>) -> Result<Option<Made>> {
         if let Some(scope) = self.scope.clone() {
+            note(false)?;
             return self.make_scope(&scope, wanted).map(Some);
         }
-        let made = Hierarchy::find().and_then(|hierarchy| hierarchy.create(self));
+        let made = Hierarchy::find().and_then(|hierarchy| {
+            note(hierarchy.open(self)?.is_none())?;
+            hierarchy.create(self)
+        });
         match made {
             Ok(cgroup) => Ok(Some(Made { cgroup, home: None, holder: None })),
             Err(error) if wanted.rootless && !is_taken(&error) => without(wanted, error),

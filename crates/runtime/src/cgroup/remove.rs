@@ -141,6 +141,24 @@ impl Cgroup {
         }
     }
 
+    /// Removes it if nothing is in it, neither a process nor a cgroup, and says whether that was so.
+    ///
+    /// # Errors
+    /// The directory can't be removed for another reason.
+    pub fn remove_if_empty(&self) -> Result<bool> {
+        match read_at(self.dirfd(), "cgroup.events") {
+            // When it is gone, its name may be another container's by now.
+            Err(e) if is_gone(&e) => return Ok(true),
+            Ok(text) if !flag(&text, "populated") => {}
+            _ => return Ok(false),
+        }
+        match self.remove_directory() {
+            Ok(()) => Ok(true),
+            Err(e) if e.errno() == Errno::EBUSY => Ok(false),
+            Err(e) => Err(e).context(|| self.noun()),
+        }
+    }
+
     /// Removes the tree once, deepest first.
     fn remove_now(&self) -> rtc_sys::Result<()> {
         // When it is gone, its name may be another container's by now.
@@ -148,6 +166,10 @@ impl Cgroup {
             return Ok(());
         }
         remove_below(self.dirfd())?;
+        self.remove_directory()
+    }
+
+    fn remove_directory(&self) -> rtc_sys::Result<()> {
         let name = self.path.file_name().map_or(Path::new("/"), Path::new);
         // The handle's parent, not the path's: a cgroup's directory can't be moved elsewhere.
         let parent = open_parent(self.dirfd())?;

@@ -151,27 +151,31 @@ impl Making {
             done: false,
         };
         making.store.write_config(&bundle.config)?;
-        if making.record.cgroup.is_some() {
-            // Named before it is made, or a call that is killed in between would leave it for ever; known to be ours
-            // only afterwards, because `delete` kills what is in it.
-            making.store.write(&making.record)?;
-            making.make_cgroup(&wanted)?;
+        match making.record.cgroup.clone() {
+            Some(placement) => making.make_cgroup(placement, &wanted)?,
+            None => making.store.write(&making.record)?,
         }
-        making.store.write(&making.record)?;
         Ok(making)
     }
 
-    fn make_cgroup(&mut self, wanted: &Wanted<'_>) -> Result<()> {
-        self.cgroup = self.record.cgroup.as_mut().map_or(Ok(None), |placement| placement.make(wanted))?;
-        self.record.cgroup_made = self.cgroup.is_some();
-        if self.cgroup.is_none() {
-            self.record.cgroup = None;
-            if !self.record.own_pid_namespace {
-                log::warn!(
-                    "a rootless container with neither a cgroup nor a pid namespace of its own: its processes can't all \
-                     be found and killed. Such configuration is strongly discouraged"
-                );
-            }
+    fn make_cgroup(&mut self, mut placement: Placement, wanted: &Wanted<'_>) -> Result<()> {
+        // Named before it is made, or a call that is killed in between would leave it for ever. As ours, which `delete`
+        // may kill whole, before that only if nobody has it: that saves a record in nearly all cases.
+        let made = placement.make(wanted, &mut |is_free| {
+            self.record.cgroup_made = is_free;
+            self.store.write(&self.record)
+        })?;
+        let noted = (self.record.cgroup.take(), self.record.cgroup_made);
+        (self.record.cgroup_made, self.cgroup) = (made.is_some(), made);
+        self.record.cgroup = self.record.cgroup_made.then_some(placement);
+        if (&self.record.cgroup, self.record.cgroup_made) != (&noted.0, noted.1) {
+            self.store.write(&self.record)?;
+        }
+        if self.cgroup.is_none() && !self.record.own_pid_namespace {
+            log::warn!(
+                "a rootless container with neither a cgroup nor a pid namespace of its own: its processes can't all \
+                 be found and killed. Such configuration is strongly discouraged"
+            );
         }
         Ok(())
     }

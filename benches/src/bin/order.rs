@@ -1,0 +1,181 @@
+//! Which functions the commands of a container's life execute, in the order of their first use: the linker puts them
+//! side by side (crates/cli/order.ld), for a page of code that is touched costs a fault and maps 16.
+//!
+//! `rtc-order MAP RTC LIVING ENDING > crates/cli/order.ld` executes RTC's commands one instruction at a time, for a minute.
+//! RTC must have been linked with `-Map=MAP` by lld; docs/performance.md has the commands. The program of the bundle
+//! LIVING lives until it is killed, that of ENDING ends by itself.
+#![forbid(unsafe_code)]
+
+use anyhow::{Context, Result, bail};
+use nix::sys::ptrace::{self, Options};
+use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use rtc_sys::clone::{Clone3, Cloned, clone3, exit};
+use std::collections::{HashMap, HashSet};
+use std::ffi::CString;
+use std::process::Command;
+
+/// Several sections of one name, which differ in the hash at its end: copies of a generic function. As many as this are
+/// taken together; of more, those that were seen, for as long as compiler and dependencies stay the same.
+const COPIES: usize = 3;
+/// The container's name.
+const ID: &str = "rtc-order";
+
+fn main() -> Result<()> {
+    let args: Vec<String> = std::env::args().collect();
+    let [_, map, rtc, living, ending] = args.as_slice() else { bail!("usage: rtc-order MAP RTC LIVING ENDING") };
+    let sections = sections(&std::fs::read_to_string(map).context("the linker's map")?)?;
+    let mut seen = Seen { sections: &sections, known: HashSet::new(), order: Vec::new() };
+    let create = ["create", "--bundle", living, ID];
+    anyhow::ensure!(Command::new(rtc).args(create).status()?.success(), "create failed");
+    // What all commands do stands first.
+    let commands: [&[&str]; 8] = [
+        &["state", ID],
+        &["start", ID],
+        &["kill", ID, "0"],
+        &["exec", ID, "/bin/true"],
+        &["kill", ID, "KILL"],
+        &["delete", "--force", ID],
+        &["run", "--bundle", ending, ID],
+        &create,
+    ];
+    for command in commands {
+        follow(rtc, command, &mut seen)?;
+    }
+    anyhow::ensure!(Command::new(rtc).args(["delete", "--force", ID]).status()?.success(), "delete failed");
+    print(&sections, &seen.order);
+    Ok(())
+}
+
+/// A piece of code that the linker can place by itself.
+struct Section {
+    start: u64,
+    size: u64,
+    /// `libc.a(malloc.o)`, or an object file.
+    object: String,
+    /// `.text.NAME`
+    name: String,
+}
+
+/// The code in lld's map: `VMA LMA SIZE ALIGN OBJECT:(.text…)`, ascending.
+fn sections(map: &str) -> Result<Vec<Section>> {
+    let mut all = Vec::new();
+    for line in map.lines() {
+        let Some((front, name)) = line.split_once(":(.text") else { continue };
+        let fields: Vec<&str> = front.split_ascii_whitespace().collect();
+        let [start, _, size, _, object] = fields.as_slice() else { continue };
+        let (start, size) = (u64::from_str_radix(start, 16)?, u64::from_str_radix(size, 16)?);
+        all.push(Section {
+            start,
+            size,
+            object: (*object).into(),
+            name: format!(".text{}", name.trim_end_matches(')')),
+        });
+    }
+    anyhow::ensure!(!all.is_empty(), "no map of lld's: no code in it");
+    all.sort_by_key(|section| section.start);
+    Ok(all)
+}
+
+struct Seen<'a> {
+    sections: &'a [Section],
+    known: HashSet<usize>,
+    order: Vec<usize>,
+}
+
+impl Seen<'_> {
+    fn note(&mut self, address: u64) {
+        let at = self.sections.partition_point(|section| section.start <= address);
+        let Some(at) = at.checked_sub(1).filter(|at| address - self.sections[*at].start < self.sections[*at].size)
+        else {
+            return;
+        };
+        if self.known.insert(at) {
+            self.order.push(at);
+        }
+    }
+}
+
+/// Executes one command, and whatever it makes until that executes another program, step by step.
+fn follow(rtc: &str, args: &[&str], seen: &mut Seen<'_>) -> Result<()> {
+    let words = std::iter::once(rtc).chain(args.iter().copied());
+    let words = words.map(CString::new).collect::<Result<Vec<_>, _>>()?;
+    let first = match clone3(&Clone3::default())? {
+        Cloned::Child => {
+            let _ = ptrace::traceme();
+            let _ = nix::unistd::execv(&words[0], &words);
+            exit(127)
+        }
+        Cloned::Parent { pid, .. } => Pid::from_raw(pid),
+    };
+    let mut executed: HashMap<Pid, u32> = HashMap::new();
+    loop {
+        match waitpid(None, Some(WaitPidFlag::__WALL)) {
+            Err(nix::errno::Errno::ECHILD) => return Ok(()),
+            Err(e) => return Err(e).context("waitpid"),
+            Ok(WaitStatus::Stopped(pid, signal)) => {
+                if pid == first && !executed.contains_key(&pid) {
+                    let events =
+                        Options::PTRACE_O_TRACECLONE | Options::PTRACE_O_TRACEFORK | Options::PTRACE_O_TRACEVFORK;
+                    ptrace::setoptions(pid, events | Options::PTRACE_O_TRACEEXEC)?;
+                    executed.insert(pid, 0);
+                }
+                if let Ok(registers) = ptrace::getregs(pid) {
+                    seen.note(registers.rip);
+                }
+                let pass = (!matches!(signal, Signal::SIGTRAP | Signal::SIGSTOP)).then_some(signal);
+                let _ = ptrace::step(pid, pass);
+            }
+            // The container's program.
+            Ok(WaitStatus::PtraceEvent(pid, _, event)) if event == ptrace::Event::PTRACE_EVENT_EXEC as i32 => {
+                let _ = ptrace::detach(pid, None);
+            }
+            Ok(WaitStatus::PtraceEvent(pid, ..)) => {
+                let _ = ptrace::step(pid, None);
+            }
+            Ok(_) => {}
+        }
+    }
+}
+
+fn print(sections: &[Section], order: &[usize]) {
+    let mut copies: HashMap<&str, usize> = HashMap::new();
+    for section in sections {
+        *copies.entry(stem(&section.name)).or_default() += 1;
+    }
+    println!(
+        "/* Made by `rtc-order` (docs/performance.md). Code in the order of its first use; what isn't named follows. */"
+    );
+    println!("SECTIONS\n{{\n  .text.ordered : {{");
+    let mut printed = HashSet::new();
+    for section in order.iter().map(|at| &sections[*at]) {
+        let stem = stem(&section.name);
+        let name = match copies[stem] <= COPIES && stem != section.name {
+            true => format!("{stem}*"),
+            false => section.name.clone(),
+        };
+        // A function of libc's is known by its object: most are alone in theirs.
+        let object = match section.object.rsplit_once('(') {
+            Some((archive, member)) if !name.contains("_ZN") && !name.contains("_R") => {
+                let archive = archive.rsplit('/').next().unwrap_or(archive);
+                format!("*{archive}:{}", member.trim_end_matches(')'))
+            }
+            _ if name.contains("_ZN") || name.contains("_R") => "*".into(),
+            _ => continue,
+        };
+        let line = format!("    {object}({})", name.replace('$', "?"));
+        if printed.insert(line.clone()) {
+            println!("{line}");
+        }
+    }
+    println!("  }}\n}}\nINSERT BEFORE .text;");
+}
+
+/// A mangled name without the hash at its end: `17h`, 16 digits, `E`.
+fn stem(name: &str) -> &str {
+    match name.len().checked_sub(20).and_then(|at| name.get(at..).map(|end| (at, end))) {
+        Some((at, end)) if end.starts_with("17h") && end.ends_with('E') => &name[..at + 3],
+        _ => name,
+    }
+}
