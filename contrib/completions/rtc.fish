@@ -96,6 +96,7 @@ complete -c rtc -n "__fish_rtc_using_subcommand create" -l pid-file -d 'File to 
 complete -c rtc -n "__fish_rtc_using_subcommand create" -l preserve-fds -d 'Pass this many further file descriptors, from 3 up, to the container' -r
 complete -c rtc -n "__fish_rtc_using_subcommand create" -l no-pivot -d 'Use chroot-like means where pivot_root can\'t work, as on a ramdisk'
 complete -c rtc -n "__fish_rtc_using_subcommand create" -l no-new-keyring -d 'Leave the caller\'s session keyring to the container'
+complete -c rtc -n "__fish_rtc_using_subcommand create" -l no-subreaper -d 'Accepted, as crun does: create adopts no processes'
 complete -c rtc -n "__fish_rtc_using_subcommand create" -s h -l help -d 'Print help'
 complete -c rtc -n "__fish_rtc_using_subcommand delete" -s f -l force -d 'Kill the container first if it still runs; no error if it doesn\'t exist'
 complete -c rtc -n "__fish_rtc_using_subcommand delete" -s r -l regex -d 'The name is a regular expression: delete every container that it matches'
