@@ -45,10 +45,12 @@ fn inheritable_capabilities() {
 #[test]
 fn users() {
     let bundle = Bundle::new(&["sleep", "1000"]).running();
-    for user in ["1000x", "0:0:0", "+0", " 0", "0 ", "", ":", "0x0", "4294967296", "1000:"] {
+    for user in ["1000x", "0:0:0", "+0", " 0", "0 ", ":", "0x0", "4294967296", "1000:"] {
         bundle.exec(&["--user", user], &["id", "-u"]).fails(255, "user");
     }
     assert_eq!(bundle.exec(&["--user", "1000"], &["id", "-u"]).ok(), "1000\n");
+    // As runc has it: none named, so the container's own.
+    assert_eq!(bundle.exec(&["--user", ""], &["id", "-u"]).ok(), "0\n");
 }
 
 /// No path of a cgroup climbs out of the hierarchy or of the container's own.

@@ -1,7 +1,7 @@
 //! Which functions the commands of a container's life execute, in the order of their first use: the linker puts them
 //! side by side (crates/cli/order.ld), for a page of code that is touched costs a fault and maps 16.
 //!
-//! `rtc-order MAP RTC LIVING ENDING > crates/cli/order.ld` executes RTC's commands one instruction at a time, for a minute.
+//! `rtc-order MAP RTC LIVING ENDING crates/cli/order.ld` executes RTC's commands one instruction at a time, for a minute.
 //! RTC must have been linked with `-Map=MAP` by lld; docs/performance.md has the commands. The program of the bundle
 //! LIVING lives until it is killed, that of ENDING ends by itself.
 #![forbid(unsafe_code)]
@@ -24,7 +24,9 @@ const ID: &str = "rtc-order";
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().collect();
-    let [_, map, rtc, living, ending] = args.as_slice() else { bail!("usage: rtc-order MAP RTC LIVING ENDING") };
+    let [_, map, rtc, living, ending, script] = args.as_slice() else {
+        bail!("usage: rtc-order MAP RTC LIVING ENDING SCRIPT")
+    };
     let sections = sections(&std::fs::read_to_string(map).context("the linker's map")?)?;
     let mut seen = Seen { sections: &sections, known: HashSet::new(), order: Vec::new() };
     let create = ["create", "--bundle", living, ID];
@@ -44,8 +46,7 @@ fn main() -> Result<()> {
         follow(rtc, command, &mut seen)?;
     }
     anyhow::ensure!(Command::new(rtc).args(["delete", "--force", ID]).status()?.success(), "delete failed");
-    print(&sections, &seen.order);
-    Ok(())
+    std::fs::write(script, text(&sections, &seen.order)).context("the script")
 }
 
 /// A piece of code that the linker can place by itself.
@@ -139,7 +140,8 @@ fn follow(rtc: &str, args: &[&str], seen: &mut Seen<'_>) -> Result<()> {
     }
 }
 
-fn print(sections: &[Section], order: &[usize]) {
+/// The linker's script.
+fn text(sections: &[Section], order: &[usize]) -> String {
     let mut copies: HashMap<&str, usize> = HashMap::new();
     for section in sections {
         *copies.entry(stem(&section.name)).or_default() += 1;
@@ -166,10 +168,12 @@ fn print(sections: &[Section], order: &[usize]) {
         };
         let line = format!("    {object}({})", name.replace('$', "?"));
         if printed.insert(line.clone()) {
-            println!("{line}");
+            lines.push(line);
         }
     }
-    println!("  }}\n}}\nINSERT BEFORE .text;");
+    let comment = "Made by `rtc-order` (docs/performance.md): code in the order of its first use.";
+    let list = lines.join("\n");
+    format!("/* {comment} */\nSECTIONS\n{{\n  .text.ordered : {{\n{list}\n  }}\n}}\nINSERT BEFORE .text;\n")
 }
 
 /// A mangled name without the hash at its end: `17h`, 16 digits, `E`.
