@@ -128,6 +128,8 @@ fn follow(rtc: &str, args: &[&str], seen: &mut Seen<'_>) -> Result<()> {
                 let pass = (!matches!(signal, Signal::SIGTRAP | Signal::SIGSTOP)).then_some(signal);
                 let _ = ptrace::step(pid, pass);
             }
+            // One that is created waits for its start: it is let go when we end.
+            Ok(WaitStatus::Exited(pid, _)) if pid == first => return Ok(()),
             // The container's program.
             Ok(WaitStatus::PtraceEvent(pid, _, event)) if event == ptrace::Event::PTRACE_EVENT_EXEC as i32 => {
                 let _ = ptrace::detach(pid, None);
@@ -146,11 +148,7 @@ fn text(sections: &[Section], order: &[usize]) -> String {
     for section in sections {
         *copies.entry(stem(&section.name)).or_default() += 1;
     }
-    println!(
-        "/* Made by `rtc-order` (docs/performance.md). Code in the order of its first use; what isn't named follows. */"
-    );
-    println!("SECTIONS\n{{\n  .text.ordered : {{");
-    let mut printed = HashSet::new();
+    let (mut lines, mut printed) = (Vec::new(), HashSet::new());
     for section in order.iter().map(|at| &sections[*at]) {
         let stem = stem(&section.name);
         let name = match copies[stem] <= COPIES && stem != section.name {
