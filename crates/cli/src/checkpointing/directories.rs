@@ -95,7 +95,12 @@ impl Directories {
             bail!("--parent-path {} is absolute: give it relative to the image directory", parent.display());
         }
         let path = self.image.join(parent);
-        match path.metadata() {
+        // The image directory may not be there yet; the kernel finds nothing below it then, not even what is beside it.
+        let found = match (self.image.is_dir(), self.image.parent(), parent.strip_prefix("..")) {
+            (false, Some(above), Ok(rest)) => above.join(rest),
+            _ => path.clone(),
+        };
+        match found.metadata() {
             Ok(found) if found.is_dir() => Ok(()),
             Ok(_) => bail!("--parent-path {}: {} is not a directory", parent.display(), path.display()),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
@@ -131,5 +136,10 @@ mod tests {
             assert!(error.starts_with(&format!("--parent-path {bad}")), "{error}");
         }
         assert!(directories.check_parent(Path::new("../fdinfo")).is_ok());
+        // podman's order: the earlier image, beside one that is yet to be made.
+        let directories = Directories::new(Some(Path::new("/proc/self/nosuch")), None);
+        assert!(directories.check_parent(Path::new("../fdinfo")).is_ok());
+        assert!(directories.check_parent(Path::new("../stat")).is_err());
+        assert!(directories.check_parent(Path::new("fdinfo")).is_err());
     }
 }
