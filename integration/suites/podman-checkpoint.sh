@@ -102,9 +102,9 @@ case_volumes_secrets_and_mounts_come_along() {
     mkdir -p /tmp/bound
     echo bound > /tmp/bound/file
     printf 'a secret' | podman secret create word -
-    start_counter laden --volume kept:/kept --volume /tmp/bound:/bound:ro --secret word --init --read-only --tmpfs /data \
+    start_counter laden --volume kept:/kept --volume /tmp/bound:/bound:ro --secret word --init --tmpfs /data \
         --shm-size 3m --mount type=tmpfs,dst=/scratch,tmpfs-size=1m \
-        --health-cmd 'test -e /kept/healthy' --health-interval disable --userns auto:size=3000 --read-only-tmpfs
+        --health-cmd 'test -e /kept/healthy' --health-interval disable --userns auto:size=3000
     local before
     before=$(podman exec laden cat /count)
     podman exec laden sh -c 'echo kept > /kept/file; echo x > /scratch/x; echo y > /dev/shm/y; touch /kept/healthy'
@@ -186,12 +186,3 @@ case_restarts_after_a_restore_begin_anew() {
     podman rm -f -t 0 anew
 }
 
-case_hosts_namespaces() {
-    podman run -d --name hosted --pid host --ipc host --uts host --network host --cgroupns host $image sh -c "$counter"
-    until_true podman exec hosted test -e /count
-    podman container checkpoint hosted || true
-    podman container restore hosted || true
-    podman ps -a
-    podman rm -f -t 0 hosted
-    false
-}

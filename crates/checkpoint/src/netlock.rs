@@ -8,6 +8,9 @@
 //!
 //! When a container has been killed, its network namespace takes a while to go, or stays, and would answer
 //! the other ends with a reset. [`keep`] has a table of its own that outlives us; its entries expire.
+//! And while the container is away its namespace may be made anew, empty, before rtc is called to fill it: [`road`].
+
+pub mod road;
 
 use crate::error::{Context as _, Result};
 use crate::netlink::{self, Attributes, Connection, Message};
@@ -72,6 +75,10 @@ struct Direction {
 const DIRECTIONS: [Direction; 2] =
     [Direction { chain: "in", hook: 1, from_peer: true }, Direction { chain: "out", hook: 3, from_peer: false }];
 
+/// Where the road to the container is another namespace's: to it alone, as its packets can't be told from those of
+/// whoever has its address next. After the addresses have been translated.
+const ROAD: [Direction; 1] = [Direction { chain: "road", hook: 4, from_peer: true }];
+
 /// The two IP families: what distinguishes them here.
 #[derive(Clone, Copy)]
 struct Family {
@@ -102,7 +109,7 @@ impl Lock {
     /// # Errors
     /// When the kernel has no nftables for IPv4 and IPv6, or is older than Linux 5.12.
     pub fn new(namespace: Option<BorrowedFd<'_>>, connections: &[Locked]) -> Result<Self> {
-        let owner = table(namespace, &unique("rtc-"), TABLE_OWNER, None, connections)?;
+        let owner = table(namespace, &unique("rtc-"), TABLE_OWNER, None, &DIRECTIONS, connections)?;
         Ok(Self { _owner: owner })
     }
 }
@@ -112,7 +119,7 @@ impl Lock {
 /// # Errors
 /// As [`Lock::new`].
 pub fn keep(namespace: Option<BorrowedFd<'_>>, connections: &[Locked], seconds: u64) -> Result<()> {
-    table(namespace, &unique(KEPT), 0, Some(seconds), connections).map(drop)
+    table(namespace, &unique(KEPT), 0, Some(seconds), &DIRECTIONS, connections).map(drop)
 }
 
 /// Ends what [`keep`] did in the network namespace given, or in ours.
@@ -120,6 +127,11 @@ pub fn keep(namespace: Option<BorrowedFd<'_>>, connections: &[Locked], seconds: 
 /// # Errors
 /// When the kernel has no nftables.
 pub fn forget(namespace: Option<BorrowedFd<'_>>) -> Result<()> {
+    delete(namespace, |name| name.starts_with(KEPT))
+}
+
+/// Deletes the tables whose names are `wanted`.
+fn delete(namespace: Option<BorrowedFd<'_>>, wanted: impl Fn(&str) -> bool) -> Result<()> {
     let mut connection = netlink::open(libc::NETLINK_NETFILTER, namespace)?;
     let mut message = Message::default();
     message.begin(GET_TABLE, libc::NLM_F_DUMP as u16, connection.sequence()).fixed(&header());
@@ -128,7 +140,7 @@ pub fn forget(namespace: Option<BorrowedFd<'_>>) -> Result<()> {
         .dump(message.bytes(), &mut |body| {
             let name = Attributes(body.get(4..).unwrap_or_default()).find(|(kind, _)| *kind == 1);
             let name = name.map(|(_, value)| String::from_utf8_lossy(value).trim_end_matches('\0').to_owned());
-            names.extend(name.filter(|name| name.starts_with(KEPT)));
+            names.extend(name.filter(|name| wanted(name)));
         })
         .context(|| "list nftables")?;
     for name in names {
@@ -151,11 +163,12 @@ fn table(
     table: &str,
     flags: u32,
     seconds: Option<u64>,
+    directions: &[Direction],
     connections: &[Locked],
 ) -> Result<Connection> {
     let mut connection = netlink::open(libc::NETLINK_NETFILTER, namespace)?;
-    let rules = DIRECTIONS.len() * FAMILIES.len();
-    batch(&mut connection, 1 + FAMILIES.len() + DIRECTIONS.len() + rules, |message, next| {
+    let rules = directions.len() * FAMILIES.len();
+    batch(&mut connection, 1 + FAMILIES.len() + directions.len() + rules, |message, next| {
         message.begin(NEW_TABLE, CREATE, next()).fixed(&header()).string(1, table).be32(2, flags);
         for (id, family) in (1..).zip(FAMILIES) {
             message.begin(NEW_SET, CREATE, next()).fixed(&header()).string(1, table).string(2, family.set);
@@ -165,14 +178,14 @@ fn table(
                 message.attribute(11, &(seconds * 1000).to_be_bytes());
             }
         }
-        for direction in DIRECTIONS {
+        for direction in directions {
             message.begin(NEW_CHAIN, CREATE, next()).fixed(&header()).string(1, table).string(3, direction.chain);
             let hook = message.nest(4);
             message.be32(1, direction.hook).be32(2, PRIORITY as u32).end(hook).string(7, "filter");
             for family in FAMILIES {
                 message.begin(NEW_RULE, CREATE | APPEND, next()).fixed(&header());
                 message.string(1, table).string(2, direction.chain);
-                drop_members(message, family, direction);
+                drop_members(message, family, *direction);
             }
         }
     })

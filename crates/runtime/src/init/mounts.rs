@@ -30,10 +30,15 @@ pub(crate) struct Opener<'a> {
 impl Opener<'_> {
     /// Plans a list of mounts. Relative sources count from `bundle`.
     pub(crate) fn all(&self, mounts: &[Mount], bundle: &Path, rootfs: &Path) -> Result<Vec<MountPlan>> {
-        let mut plans = Vec::with_capacity(mounts.len());
+        let mut plans: Vec<MountPlan> = Vec::with_capacity(mounts.len());
         for mount in mounts {
             let plan = self.plan(mount, bundle, rootfs);
-            plans.push(plan.context(|| format!("mount {}", mount.destination().display()))?);
+            let plan = plan.context(|| format!("mount {}", mount.destination().display()))?;
+            let below = |earlier: &&mut MountPlan| {
+                plan.destination != earlier.destination && plan.destination.starts_with(&earlier.destination)
+            };
+            plans.iter_mut().filter(below).for_each(|earlier| earlier.holds_others = true);
+            plans.push(plan);
         }
         Ok(plans)
     }
@@ -51,6 +56,7 @@ impl Opener<'_> {
                     options,
                     opened: None,
                     ids: None,
+                    holds_others: false,
                 });
             }
         }
@@ -76,7 +82,7 @@ impl Opener<'_> {
             tree::set_idmap(opened.as_fd(), options.idmap == Some(Idmap::Recursive), ids.as_fd())?;
         }
         let ids = if opened.is_some() { None } else { ids };
-        Ok(MountPlan { destination: destination(mount), kind, options, opened, ids })
+        Ok(MountPlan { destination: destination(mount), kind, options, opened, ids, holds_others: false })
     }
 
     /// Opens the source where the child couldn't, or couldn't map its ids.

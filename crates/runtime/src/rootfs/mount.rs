@@ -24,6 +24,8 @@ pub(crate) struct MountPlan {
     pub(crate) opened: Option<OwnedFd>,
     /// A user namespace with the mount's id mapping, where the child opens the source.
     pub(crate) ids: Option<OwnedFd>,
+    /// A later mount goes below it, whose mountpoint may have to be made there.
+    pub(crate) holds_others: bool,
 }
 
 impl MountPlan {
@@ -111,10 +113,20 @@ impl<'a> Mounter<'a> {
         }
         self.cut_off(&tree)?;
         // On the detached clone, so that it is never visible without them.
-        tree::set_attrs(tree.as_fd(), false, plan.options.attrs)?;
+        let mut attrs = plan.options.attrs;
+        let later = plan.holds_others && attrs.set & attr::RDONLY != 0;
+        if later {
+            // podman's /run/secrets: an empty directory for files that are bound into it, read-only like them.
+            attrs.set &= !attr::RDONLY;
+        }
+        tree::set_attrs(tree.as_fd(), false, attrs)?;
         tree::set_attrs(tree.as_fd(), true, plan.options.recursive)?;
         tree::attach(&tree, &place.fd)?;
-        propagate(&tree, &plan.options)
+        propagate(&tree, &plan.options)?;
+        if later {
+            self.readonly_later.push(tree);
+        }
+        Ok(())
     }
 
     /// Keeps what is mounted below a clone of one of the host's mounts from showing below that.

@@ -10,6 +10,7 @@ use crate::harness::Test;
 pub(crate) const TESTS: &[Test] = &[
     ("mounts::a_tmpfs_takes_the_mode_of_what_it_covers", tmpfs_modes),
     ("mounts::a_read_only_tmpfs_gets_its_content_first", readonly_tmpfs),
+    ("mounts::a_read_only_bind_may_hold_others", readonly_bind),
     ("mounts::tmpcopyup_keeps_content_and_modes", copy_up),
     ("mounts::a_bind_keeps_flags_that_no_option_clears", bind_flags),
     ("mounts::recursive_attributes_reach_submounts", recursive),
@@ -58,6 +59,16 @@ fn readonly_tmpfs() {
         bundle.good(),
         "touch: /dev/x: Read-only file system\ntouch: /t/x: Read-only file system\ncontent\nnull\n"
     );
+}
+
+/// podman's secrets: a file bound into a directory that is bound read-only, and has no such file.
+fn readonly_bind() {
+    let mut bundle = Bundle::new("robind", "touch /s/x /s/file 2>&1; cat /s/file");
+    fs::create_dir(bundle.dir.join("s")).unwrap();
+    fs::write(bundle.dir.join("file"), "content\n").unwrap();
+    bundle.mount("/s", "bind", "s", &["bind", "ro"]).mount("/s/file", "bind", "file", &["bind", "ro"]);
+    let refused = "Read-only file system\n";
+    assert_eq!(bundle.good(), format!("touch: /s/x: {refused}touch: /s/file: {refused}content\n"));
 }
 
 fn copy_up() {

@@ -6,9 +6,11 @@ use super::restore::{All, BUFFER, Entry, Kept, contents, noun, received_end, sen
 use super::{Connection, Other, Phase};
 use crate::error::{Context as _, Result, bad_image};
 use crate::files::restoring::Restore;
+use crate::netlock;
 use rtc_sys::socket;
 use rustix::event::PollFlags;
-use std::os::fd::BorrowedFd;
+use rustix::fs::OFlags;
+use std::os::fd::{AsFd as _, BorrowedFd};
 
 /// Seconds after which a FIN is not waited for any more.
 const FIN_LIMIT: i64 = 2;
@@ -25,7 +27,7 @@ struct Open<'a, 'b> {
 
 /// The last touch to all TCP sockets of an image.
 pub(in super::super) fn finish(all: &[Entry<'_>], cx: &mut Restore<'_>) -> Result<()> {
-    let lock = cx.kept::<Kept>().lock.take();
+    let Kept { lock, locked } = std::mem::take(cx.kept::<Kept>());
     let by_inode: All<'_> = all.iter().map(|entry| (entry.base.inode, *entry)).collect();
     let mut list = Vec::new();
     for entry in all {
@@ -45,6 +47,13 @@ pub(in super::super) fn finish(all: &[Entry<'_>], cx: &mut Restore<'_>) -> Resul
     each(&list, Open::hear_outside)?;
     drop(lock);
     each(&list, Open::leave_repair)?;
+    if !locked.is_empty() {
+        let road = cx.open_host_proc("self/ns/net", OFlags::RDONLY);
+        if let Err(e) = road.and_then(|road| netlock::road::open(road.as_fd(), &locked)) {
+            // It opens by itself.
+            log::warn!("{e}");
+        }
+    }
     each(&list, Open::hear_last_words)?;
     each(&list, Open::send_the_rest)?;
     // Who has heard nothing when it said FIN goes first.

@@ -29,6 +29,10 @@ impl Held for Outside {
     fn before_kill(&mut self) -> Result<()> {
         // When this process ends, its own lock does, and what is left of the namespace would answer with a reset.
         netlock::keep(Some(self.namespace.as_fd()), &self.locked, SILENCE)?;
+        if let Err(e) = netlock::road::close(self.namespace.as_fd(), &self.locked, SILENCE) {
+            // It is for what may happen while the container is away; saved it is without.
+            log::warn!("{e}");
+        }
         let undo = self.sockets.iter().flat_map(|(fd, reuse)| repair::undo(fd.as_fd(), *reuse));
         let guard = Guard::start(&undo.collect::<Vec<_>>())?;
         for (fd, _) in &self.sockets {

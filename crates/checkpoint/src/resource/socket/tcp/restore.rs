@@ -25,6 +25,8 @@ pub(super) const BUFFER: i32 = 1 << 29;
 pub(super) struct Kept {
     /// Keeps the other ends out until all connections are whole.
     pub(super) lock: Option<Lock>,
+    /// The connections that have one.
+    pub(super) locked: Vec<Locked>,
 }
 
 /// A TCP socket of the image.
@@ -60,7 +62,8 @@ pub(in super::super) fn open(all: &[Entry<'_>], cx: &mut Restore<'_>) -> Result<
     };
     let locked: Vec<Locked> = all.iter().filter_map(locked).collect();
     if !locked.is_empty() {
-        cx.kept::<Kept>().lock = Some(Lock::new(None, &locked)?);
+        let lock = Some(Lock::new(None, &locked)?);
+        *cx.kept::<Kept>() = Kept { lock, locked };
         // What a dump in this very namespace has left.
         netlock::forget(None)?;
     }

@@ -1,0 +1,120 @@
+//! The road to a container that is away.
+//!
+//! An engine makes the container's network anew before it calls rtc to restore: podman a namespace with the old
+//! addresses. What the other ends send in between would find nobody there, and be answered with a reset.
+//! So whoever goes through the namespace of rtc's caller is held up there from the container's end to its return, or
+//! until the time is over.
+//!
+//! The table's name says which connections it is for and when its time is over: another rtc opens the road again, or
+//! removes what nobody came back for.
+//! Left out: other ends that reach the container without our IP stack (on a bridge with it).
+
+use super::{FAMILIES, Locked, ROAD, delete, key, table};
+use crate::error::Result;
+use rtc_sys::CallExt as _;
+use rustix::fs::{Mode, OFlags};
+use rustix::time::ClockId;
+use std::os::fd::{AsFd as _, BorrowedFd};
+
+/// The beginning of the tables' names; the connections' sum and the end in seconds since boot follow.
+const AWAY: &str = "rtc-away-";
+
+/// Holds up what goes to `connections` of the container whose network namespace is given, for `seconds`.
+///
+/// # Errors
+/// When the kernel has no nftables.
+pub fn close(container: BorrowedFd<'_>, connections: &[Locked], seconds: u64) -> Result<()> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let ours = rustix::fs::open("/proc/self/ns/net", flags, Mode::empty()).call("open", "/proc/self/ns/net")?;
+    let identity = |fd| rustix::fs::fstat(fd).map(|stat| (stat.st_dev, stat.st_ino)).call("fstat", "network namespace");
+    if identity(ours.as_fd())? == identity(container)? {
+        return Ok(());
+    }
+    close_in(ours.as_fd(), connections, seconds)
+}
+
+/// Lets it pass again, in the namespace of rtc's caller.
+///
+/// # Errors
+/// When the kernel has no nftables.
+pub fn open(road: BorrowedFd<'_>, connections: &[Locked]) -> Result<()> {
+    let (now, ours) = (now(), format!("{AWAY}{:016x}-", sum(connections)));
+    delete(Some(road), |name| name.starts_with(&ours) || is_over(name, now))
+}
+
+fn close_in(road: BorrowedFd<'_>, connections: &[Locked], seconds: u64) -> Result<()> {
+    let now = now();
+    delete(Some(road), |name| is_over(name, now))?;
+    let name = format!("{AWAY}{:016x}-{}", sum(connections), now + seconds);
+    table(Some(road), &name, 0, Some(seconds), &ROAD, connections).map(drop)
+}
+
+fn now() -> u64 {
+    u64::try_from(rustix::time::clock_gettime(ClockId::Boottime).tv_sec).unwrap_or(0)
+}
+
+fn is_over(name: &str, now: u64) -> bool {
+    let end =
+        name.strip_prefix(AWAY).and_then(|rest| rest.split_once('-')).and_then(|(_, end)| end.parse::<u64>().ok());
+    end.is_some_and(|end| end < now)
+}
+
+/// A number for a set of connections, the same in every build (FNV-1a).
+fn sum(connections: &[Locked]) -> u64 {
+    let mut keys: Vec<Vec<u8>> =
+        connections.iter().flat_map(|locked| FAMILIES.into_iter().filter_map(|family| key(*locked, family))).collect();
+    keys.sort_unstable();
+    keys.concat().iter().fold(0xcbf2_9ce4_8422_2325, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sched::{CloneFlags, unshare};
+    use std::io::{Read as _, Write as _};
+    use std::net::{TcpListener, TcpStream};
+    use std::time::Duration;
+
+    fn tables(road: BorrowedFd<'_>) -> Vec<String> {
+        let names = std::cell::RefCell::new(Vec::new());
+        let look = |name: &str| {
+            names.borrow_mut().push(name.to_owned());
+            false
+        };
+        delete(Some(road), look).unwrap();
+        names.into_inner()
+    }
+
+    /// In a network namespace of the test's own, whose loopback interface is the road.
+    #[test]
+    fn nothing_passes_until_it_is_opened() {
+        let test = || {
+            unshare(CloneFlags::CLONE_NEWNET).unwrap();
+            assert!(std::process::Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap().success());
+            let road = std::fs::File::open("/proc/thread-self/ns/net").unwrap();
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let mut peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let (mut end, _) = listener.accept().unwrap();
+            let away = [Locked { local: end.local_addr().unwrap(), peer: end.peer_addr().unwrap() }];
+            close_in(road.as_fd(), &away, 100).unwrap();
+            peer.write_all(b"x").unwrap();
+            end.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+            let mut byte = [0];
+            assert_eq!(end.read(&mut byte).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+            // Others pass, and what is for others stays.
+            close_in(road.as_fd(), &[Locked { local: away[0].peer, peer: away[0].local }], 100).unwrap();
+            assert_eq!(tables(road.as_fd()).len(), 2);
+            open(road.as_fd(), &away).unwrap();
+            assert_eq!(tables(road.as_fd()).len(), 1);
+            end.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+            assert_eq!(end.read(&mut byte).unwrap(), 1);
+        };
+        std::thread::spawn(test).join().unwrap();
+    }
+
+    #[test]
+    fn what_is_over_is_known_by_its_name() {
+        let names = ["rtc-away-00000000000000ff-99", "rtc-away-00000000000000ff-100", "rtc-kept-1-1", "rtc-away-x"];
+        assert_eq!(names.map(|name| is_over(name, 100)), [true, false, false, false]);
+    }
+}
