@@ -79,6 +79,39 @@ fn a_device_stays_in_a_namespace_that_is_not_the_containers_own() {
     });
 }
 
+/// In a namespace of its own a virtual device would be gone with it, in another's it would stay there.
+#[test]
+fn a_create_that_fails_gives_them_back() {
+    differs(OLD, || {
+        let name = format!("rtc-test-back-{}", std::process::id());
+        ip(&["netns", "add", &name]).ok();
+        let pair = Pair::new('d');
+        ip(&["link", "set", &pair.name, "up"]).ok();
+        ip(&["addr", "add", "10.9.8.1/24", "dev", &pair.name]).ok();
+        for path in [None, Some(format!("/run/netns/{name}"))] {
+            let bundle = with_network("true", pair.device("eth9")).with(|config| {
+                if let Some(path) = &path {
+                    config["linux"]["namespaces"].as_array_mut().unwrap().last_mut().unwrap()["path"] =
+                        path.as_str().into();
+                }
+                config["process"]["args"] = json!(["/no/such/program"]);
+            });
+            let failed = bundle.call("create", &[]);
+            let back = ip(&["addr", "show", &pair.name]);
+            assert_eq!(failed.status, 1, "{failed:?}");
+            bundle.assert_gone();
+            assert!(back.stdout.contains("10.9.8.1/24") && back.stdout.contains(",UP"), "{path:?}: {back:?}");
+        }
+        // One of two can't be moved: the other comes back.
+        let mut devices = pair.device("eth9");
+        devices["rtczz-none"] = json!({});
+        with_network("true", devices).call("run", &[]).fails(1, "there is no such network device");
+        let back = ip(&["link", "show", &pair.name]);
+        ip(&["netns", "del", &name]).ok();
+        back.ok();
+    });
+}
+
 #[test]
 fn what_can_not_be_moved_is_refused_and_nothing_is_left() {
     differs(OLD, || {

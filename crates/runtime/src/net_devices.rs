@@ -4,6 +4,7 @@
 //! the move drops and which are therefore set anew; it ends up "up" (runtime-spec, config-linux, "Network Devices").
 //! Routes, and addresses of a lease's or link's scope, are whoever configures the network's.
 //! The way back is the kernel's: with its namespace a virtual device goes and a physical one returns to the host.
+//! A container that can't be created gives them back before, as they were, whether the namespace was its own or not.
 
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -49,57 +50,123 @@ pub(crate) fn is_valid_name(name: &str) -> bool {
     !matches!(name, "" | "." | "..") && name.len() <= NAME_MAX && name.chars().all(plain)
 }
 
+/// A network namespace: a socket in it, and a descriptor of it.
+#[derive(Debug)]
+struct Place {
+    connection: Connection,
+    namespace: OwnedFd,
+}
+
+/// A device that has been moved, and what it was like before.
+#[derive(Debug)]
+struct Moved {
+    outside: String,
+    /// Its index in the container's namespace.
+    index: u32,
+    was_up: bool,
+    addresses: Vec<Address>,
+}
+
+/// The devices that a container has been given. What is dropped is the container's for good.
+#[derive(Debug)]
+pub(crate) struct Given {
+    host: Place,
+    container: Place,
+    moved: Vec<Moved>,
+}
+
 /// Moves devices of this process's network namespace into that of the process behind `init`, whose pid is `pid`.
 ///
 /// # Errors
-/// There is no such device, the name is taken in the container, or the kernel won't move it (`EOPNOTSUPP`, `EINVAL`).
-pub(crate) fn give(devices: &HashMap<String, LinuxNetDevice>, proc: &Proc, init: &OwnedFd, pid: i32) -> Result<()> {
+/// There is no such device, the name is taken in the container, or the kernel won't move it (`EOPNOTSUPP`, `EINVAL`);
+/// those before it have been moved back.
+pub(crate) fn give(
+    devices: &HashMap<String, LinuxNetDevice>,
+    proc: &Proc,
+    init: &OwnedFd,
+    pid: i32,
+) -> Result<Option<Given>> {
     if devices.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
-    let mut host = Connection::open(libc::NETLINK_ROUTE)?;
+    let host = Place { connection: Connection::open(libc::NETLINK_ROUTE)?, namespace: proc.open_namespace("net")? };
     let namespace = proc.open_link(format!("{pid}/ns/net"), OFlags::RDONLY)?;
     let entered = Entered::network_of(proc, init)?;
     let container = Connection::open(libc::NETLINK_ROUTE);
     entered.finish()?;
-    let mut container = container?;
+    let container = Place { connection: container?, namespace };
+    let mut given = Given { host, container, moved: Vec::new() };
     // Sorted: what fails doesn't depend on the hash.
     let sorted: BTreeMap<_, _> = devices.iter().collect();
     for (name, device) in sorted {
         let inside = device.name().as_deref().filter(|name| !name.is_empty()).unwrap_or(name);
-        give_one(&mut host, &mut container, &namespace, (name, inside))
-            .context(|| format!("linux.netDevices: {name:?}"))?;
+        if let Err(error) = given.give_one(name, inside).context(|| format!("linux.netDevices: {name:?}")) {
+            given.take_back();
+            return Err(error);
+        }
     }
-    Ok(())
+    Ok(Some(given))
 }
 
-fn give_one(
-    host: &mut Connection,
-    container: &mut Connection,
-    namespace: &OwnedFd,
-    (outside, inside): (&str, &str),
-) -> Result<()> {
-    let missing = || Error::new(Kind::Invalid, "there is no such network device on the host");
-    let index = find(host, outside)?.ok_or_else(missing)?;
-    // After the move it would be too late.
-    if find(container, inside)?.is_some() {
-        return Err(Error::new(Kind::Invalid, format!("the container has a network device {inside:?} already")));
+impl Given {
+    fn give_one(&mut self, outside: &str, inside: &str) -> Result<()> {
+        let missing = || Error::new(Kind::Invalid, "there is no such network device on the host");
+        let (index, flags) = find(&mut self.host.connection, outside)?.ok_or_else(missing)?;
+        // After the move it would be too late.
+        if find(&mut self.container.connection, inside)?.is_some() {
+            return Err(Error::new(Kind::Invalid, format!("the container has a network device {inside:?} already")));
+        }
+        let addresses = addresses(&mut self.host.connection, index)?;
+        self.host.send(index, &self.container, inside).context(|| "move it to the container")?;
+        let (index, _) = find(&mut self.container.connection, inside)?.ok_or_else(missing)?;
+        let was_up = flags & libc::IFF_UP as u32 != 0;
+        self.moved.push(Moved { outside: outside.to_owned(), index, was_up, addresses });
+        let moved = self.moved.last().map_or(&[][..], |moved| &moved.addresses);
+        self.container.set_up(index, moved, true)
     }
-    let addresses = addresses(host, index)?;
-    let mut message = Message::default();
-    message.begin(RTM_NEWLINK, libc::NLM_F_ACK as u16, host.sequence()).fixed(&link_header(index, 0));
-    message.attribute(IFLA_NET_NS_FD, &namespace.as_fd().as_raw_fd().to_ne_bytes());
-    message.string(IFLA_IFNAME, inside);
-    host.apply(message.bytes(), 1).context(|| "move it to the container")?;
-    let index = find(container, inside)?.ok_or_else(missing)?;
-    for address in &addresses {
-        let message = add(container.sequence(), address, index);
-        container.apply(&message, 1).context(|| "give it its address again")?;
+
+    /// Moves them back to the host, under their old names, with their addresses, up if they were. What fails is logged.
+    pub(crate) fn take_back(mut self) {
+        for moved in std::mem::take(&mut self.moved).into_iter().rev() {
+            if let Err(e) = self.take_one_back(&moved) {
+                log::warn!("network device {:?}: {e}", moved.outside);
+            }
+        }
     }
-    let mut message = Message::default();
-    message.begin(RTM_NEWLINK, libc::NLM_F_ACK as u16, container.sequence());
-    message.fixed(&link_header(index, libc::IFF_UP as u32));
-    container.apply(message.bytes(), 1).context(|| "bring it up")
+
+    fn take_one_back(&mut self, moved: &Moved) -> Result<()> {
+        self.container.send(moved.index, &self.host, &moved.outside).context(|| "move it back to the host")?;
+        match find(&mut self.host.connection, &moved.outside)? {
+            Some((index, _)) => self.host.set_up(index, &moved.addresses, moved.was_up),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Place {
+    /// Sends a device elsewhere, under a name.
+    fn send(&mut self, index: u32, to: &Self, name: &str) -> rtc_sys::Result<()> {
+        let mut message = Message::default();
+        message.begin(RTM_NEWLINK, libc::NLM_F_ACK as u16, self.connection.sequence()).fixed(&link_header(index, 0));
+        message.attribute(IFLA_NET_NS_FD, &to.namespace.as_fd().as_raw_fd().to_ne_bytes());
+        message.string(IFLA_IFNAME, name);
+        self.connection.apply(message.bytes(), 1)
+    }
+
+    /// Gives a device that has come here its addresses again, and brings it up.
+    fn set_up(&mut self, index: u32, addresses: &[Address], up: bool) -> Result<()> {
+        for address in addresses {
+            let message = add(self.connection.sequence(), address, index);
+            self.connection.apply(&message, 1).context(|| "give it its address again")?;
+        }
+        if !up {
+            return Ok(());
+        }
+        let mut message = Message::default();
+        message.begin(RTM_NEWLINK, libc::NLM_F_ACK as u16, self.connection.sequence());
+        message.fixed(&link_header(index, libc::IFF_UP as u32));
+        self.connection.apply(message.bytes(), 1).context(|| "bring it up")
+    }
 }
 
 /// `struct ifinfomsg`: family and type (4), index, flags, which of them to change.
@@ -111,15 +178,16 @@ fn link_header(index: u32, flags: u32) -> [u8; 16] {
     header
 }
 
-/// The index of a device.
-fn find(connection: &mut Connection, name: &str) -> Result<Option<u32>> {
+/// The index and the flags (`IFF_*`) of a device.
+fn find(connection: &mut Connection, name: &str) -> Result<Option<(u32, u32)>> {
     let mut message = Message::default();
     // The acknowledgement ends the answer.
     message.begin(RTM_GETLINK, libc::NLM_F_ACK as u16, connection.sequence()).fixed(&[0; 16]);
     message.string(IFLA_IFNAME, name);
-    let mut index = None;
-    match connection.dump(message.bytes(), &mut |body| index = field::<4>(body, 4).map(u32::from_ne_bytes)) {
-        Ok(()) => Ok(index),
+    let mut found = None;
+    let number = |body: &[u8], at| field::<4>(body, at).map(u32::from_ne_bytes);
+    match connection.dump(message.bytes(), &mut |body| found = number(body, 4).zip(number(body, 8))) {
+        Ok(()) => Ok(found),
         Err(e) if e.errno() == Errno::ENODEV => Ok(None),
         Err(e) => Err(Error::from(e).context(format!("look for device {name:?}"))),
     }

@@ -31,16 +31,17 @@ pub(crate) struct Placed {
     monitor: Option<PathBuf>,
 }
 
-/// Finds resctrl, and makes or finds the class.
+/// Finds resctrl, and makes or finds the class. `note` is told of what will be made before it is, so that what a killed
+/// call leaves can be removed.
 ///
 /// # Errors
 /// resctrl isn't mounted; a class that is named isn't there or has other limits; the kernel refuses the limits.
-pub(crate) fn place(rdt: &LinuxIntelRdt, id: &str) -> Result<Placed> {
+pub(crate) fn place(rdt: &LinuxIntelRdt, id: &str, note: impl FnOnce(&Placed) -> Result<()>) -> Result<Placed> {
     let table = fs::read_to_string("/proc/self/mountinfo").call("read", "/proc/self/mountinfo")?;
     let root = mount_point(&table).ok_or_else(|| {
         Error::new(Kind::Invalid, "resctrl is not mounted").with_hint("mount -t resctrl resctrl /sys/fs/resctrl")
     })?;
-    place_in(&root, rdt, id)
+    place_in(&root, rdt, id, note)
 }
 
 fn mount_point(mountinfo: &str) -> Option<PathBuf> {
@@ -48,7 +49,7 @@ fn mount_point(mountinfo: &str) -> Option<PathBuf> {
     line.split(' ').nth(4).map(PathBuf::from)
 }
 
-fn place_in(root: &Path, rdt: &LinuxIntelRdt, id: &str) -> Result<Placed> {
+fn place_in(root: &Path, rdt: &LinuxIntelRdt, id: &str, note: impl FnOnce(&Placed) -> Result<()>) -> Result<Placed> {
     let named = rdt.clos_id().as_deref().filter(|name| !name.is_empty());
     let name = named.unwrap_or(id);
     let class = if name == "/" { root.to_owned() } else { root.join(checked(name)?) };
@@ -58,14 +59,20 @@ fn place_in(root: &Path, rdt: &LinuxIntelRdt, id: &str) -> Result<Placed> {
         let message = format!("there is no class {name:?} in {}, and no limits to make it with", root.display());
         return Err(Error::new(Kind::Invalid, message));
     }
-    let mut placed = Placed { own: named.is_none(), class, monitor: None };
+    let monitor =
+        if rdt.enable_monitoring().unwrap_or(false) { Some(class.join("mon_groups").join(checked(id)?)) } else { None };
+    // One that is there already is another's, whatever its name.
+    let placed = Placed { own: named.is_none() && !exists, class, monitor };
     if exists && named.is_some() {
         placed.compare(&lines)?;
-    } else {
+    }
+    note(&placed)?;
+    if !(exists && named.is_some()) {
         placed.make(&lines, !exists)?;
     }
-    if rdt.enable_monitoring().unwrap_or(false) {
-        placed.monitor(id).inspect_err(|_| placed.remove().unwrap_or_else(|e| log::warn!("{e}")))?;
+    if let Some(group) = &placed.monitor {
+        let made = fs::create_dir(group).call("mkdir", group.display()).context(|| "enableMonitoring");
+        made.inspect_err(|_| placed.remove().unwrap_or_else(|e| log::warn!("{e}")))?;
     }
     Ok(placed)
 }
@@ -149,13 +156,6 @@ impl Placed {
         })
     }
 
-    fn monitor(&mut self, id: &str) -> Result<()> {
-        let group = self.class.join("mon_groups").join(checked(id)?);
-        fs::create_dir(&group).call("mkdir", group.display()).context(|| "enableMonitoring")?;
-        self.monitor = Some(group);
-        Ok(())
-    }
-
     /// Puts a process in.
     pub(crate) fn add(&self, pid: i32) -> Result<()> {
         for directory in [Some(&self.class), self.monitor.as_ref()].into_iter().flatten() {
@@ -211,7 +211,8 @@ mod tests {
     #[test]
     fn a_class_of_its_own_has_the_containers_name_and_limits() {
         let temp = Temp::new("own");
-        let placed = place_in(&temp.0, &rdt(r#"{"l3CacheSchema":"L3:0=ff","schemata":["MB:0=50"]}"#), "c").unwrap();
+        let placed =
+            place_in(&temp.0, &rdt(r#"{"l3CacheSchema":"L3:0=ff","schemata":["MB:0=50"]}"#), "c", |_| Ok(())).unwrap();
         assert_eq!(fs::read_to_string(temp.0.join("c/schemata")).unwrap(), "L3:0=ff\nMB:0=50\n");
         placed.add(7).unwrap();
         assert_eq!(fs::read_to_string(temp.0.join("c/tasks")).unwrap(), "7");
@@ -228,11 +229,12 @@ mod tests {
     fn a_named_class_must_have_the_limits() {
         let temp = Temp::new("named");
         temp.class("gold", "    MB:0=100;1=100\n    L3:0=0ff;1=00f\n");
-        let placed = place_in(&temp.0, &rdt(r#"{"closID":"gold","schemata":["L3:1=f;0=ff"]}"#), "c").unwrap();
+        let placed =
+            place_in(&temp.0, &rdt(r#"{"closID":"gold","schemata":["L3:1=f;0=ff"]}"#), "c", |_| Ok(())).unwrap();
         placed.remove().unwrap();
         assert!(temp.0.join("gold").exists());
-        place_in(&temp.0, &rdt(r#"{"closID":"gold"}"#), "c").unwrap();
-        let error = |text: &str| place_in(&temp.0, &rdt(text), "c").unwrap_err().to_string();
+        place_in(&temp.0, &rdt(r#"{"closID":"gold"}"#), "c", |_| Ok(())).unwrap();
+        let error = |text: &str| place_in(&temp.0, &rdt(text), "c", |_| Ok(())).unwrap_err().to_string();
         assert!(error(r#"{"closID":"gold","l3CacheSchema":"L3:0=f"}"#).contains("has other limits than \"L3:0=f\""));
         assert!(error(r#"{"closID":"none"}"#).contains("there is no class \"none\""));
         assert!(error(r#"{"closID":"../x","memBwSchema":"MB:0=5"}"#).contains("can't be the name of a class"));
@@ -242,10 +244,33 @@ mod tests {
     fn monitoring_has_a_group_that_goes() {
         let temp = Temp::new("monitor");
         temp.class("gold", "");
-        let placed = place_in(&temp.0, &rdt(r#"{"closID":"gold","enableMonitoring":true}"#), "c").unwrap();
+        let placed = place_in(&temp.0, &rdt(r#"{"closID":"gold","enableMonitoring":true}"#), "c", |_| Ok(())).unwrap();
         assert!(temp.0.join("gold/mon_groups/c").is_dir());
         placed.remove().unwrap();
         assert!(!temp.0.join("gold/mon_groups/c").exists());
+    }
+
+    #[test]
+    fn what_will_be_made_is_noted_before() {
+        let temp = Temp::new("noted");
+        let wanted = rdt(r#"{"schemata":["MB:0=50"],"enableMonitoring":true}"#);
+        // A call that is killed right there has made nothing, and what it would have made can be removed all the same.
+        let killed = |placed: &Placed| {
+            assert!(!temp.0.join("c").exists());
+            placed.remove()?;
+            fs::create_dir_all(temp.0.join("c/mon_groups/c")).unwrap();
+            fs::remove_dir_all(temp.0.join("c/mon_groups/c")).unwrap();
+            fs::remove_dir(temp.0.join("c/mon_groups")).unwrap();
+            placed.remove()?;
+            assert!(!temp.0.join("c").exists());
+            Err(Error::new(Kind::System, "killed"))
+        };
+        assert_eq!(place_in(&temp.0, &wanted, "c", killed).unwrap_err().to_string(), "killed");
+        // Another's class of the container's name stays.
+        temp.class("c", "");
+        let placed = place_in(&temp.0, &rdt(r#"{"memBwSchema":"MB:0=50"}"#), "c", |_| Ok(())).unwrap();
+        placed.remove().unwrap();
+        assert!(temp.0.join("c").exists());
     }
 
     #[test]

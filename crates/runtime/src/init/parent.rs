@@ -53,6 +53,7 @@ struct Making {
     cgroup: Option<Made>,
     init: Option<OwnedFd>,
     pid: i32,
+    net_devices: Option<net_devices::Given>,
     /// Where a container that is run at once says that it is ready.
     listener: Option<Listener>,
     rootless: bool,
@@ -146,6 +147,7 @@ impl Making {
             cgroup: None,
             init: None,
             pid: 0,
+            net_devices: None,
             listener: None,
             rootless,
             done: false,
@@ -369,11 +371,16 @@ impl Making {
     fn give(&mut self, state: &InitState) -> Result<()> {
         let Some(linux) = state.plan.linux() else { return Ok(()) };
         if let (Some(devices), Some(init)) = (linux.net_devices(), &self.init) {
-            net_devices::give(devices, &state.child.proc, init, self.pid)?;
+            self.net_devices = net_devices::give(devices, &state.child.proc, init, self.pid)?;
         }
         if let Some(rdt) = linux.intel_rdt() {
-            let placed = rdt::place(rdt, &self.record.id).context(|| "linux.intelRdt")?;
-            self.record.rdt.insert(placed).add(self.pid).context(|| "linux.intelRdt")?;
+            let (record, store) = (&mut self.record, &self.store);
+            let id = record.id.clone();
+            let note = |placed: &rdt::Placed| {
+                record.rdt = Some(placed.clone());
+                store.write(record)
+            };
+            rdt::place(rdt, &id, note).and_then(|placed| placed.add(self.pid)).context(|| "linux.intelRdt")?;
         }
         self.limit(&state.plan.spec)
     }
@@ -428,6 +435,10 @@ impl Making {
                 log::warn!("{what}{}{e}", if what.is_empty() { "" } else { ": " });
             }
         };
+        // As long as init's network namespace is there.
+        if let Some(given) = self.net_devices.take() {
+            given.take_back();
+        }
         if let Some(pidfd) = &self.init {
             log("kill init", process::kill_and_reap(pidfd));
         }
