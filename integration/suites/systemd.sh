@@ -73,6 +73,59 @@ case_a_scope_is_made_where_cgroupspath_says() {
     end placed
 }
 
+# A slice holds no processes by systemd's rules: they are in a scope in it, and the limits are the slice's.
+case_a_container_may_have_a_slice_of_its_own() {
+    bundle sliced "$loop" '.linux.cgroupsPath = "machine-rtc.slice:test:machine-rtc-own.slice"
+        | .linux.resources.memory.limit = 67108864 | .linux.resources.pids.limit = 33
+        | .annotations = {"org.systemd.property.Documentation": "[\"man:rtc(8)\"]"}'
+    rtc --systemd-cgroup run -d -b /run/bundles/sliced sliced > /dev/null < /dev/null
+    slice=/machine.slice/machine-rtc.slice/machine-rtc-own.slice
+    of_slice() {
+        systemctl show -P "$1" machine-rtc-own.slice
+    }
+    same $slice "$(of_slice ControlGroup)"
+    same 67108864 "$(of_slice MemoryMax)"
+    same 33 "$(of_slice TasksMax)"
+    contains "$(of_slice Documentation)" "man:rtc(8)"
+    same 33 "$(cat /sys/fs/cgroup$slice/pids.max)"
+    same $slice/test-sliced.scope "$(show sliced ControlGroup)"
+    contains "$(cat "/proc/$(rtc state sliced | jq .pid)/cgroup")" 0::$slice/test-sliced.scope
+    contains "$(rtc exec sliced cat /proc/self/cgroup)" 0::/
+    rtc update --pids-limit 20 sliced
+    same 20 "$(of_slice TasksMax)"
+    same 20 "$(cat /sys/fs/cgroup$slice/pids.max)"
+    same 20 "$(rtc events --stats sliced | jq .data.pids.limit)"
+    rtc pause sliced
+    same paused "$(status sliced)"
+    rtc resume sliced
+    # Another's slice isn't taken over.
+    bundle second "$loop" '.linux.cgroupsPath = "machine-rtc.slice:test:machine-rtc-own.slice"'
+    fails rtc --systemd-cgroup run -d -b /run/bundles/second second 2> /tmp/err
+    contains "$(cat /tmp/err)" "make machine-rtc-own.slice"
+    fails rtc state second 2> /dev/null
+    same running "$(status sliced)"
+    finish sliced
+    same not-found "$(show sliced LoadState)"
+    [ ! -e /sys/fs/cgroup$slice ]
+    # The name is free again.
+    rtc --systemd-cgroup run -d -b /run/bundles/second second > /dev/null < /dev/null
+    finish second
+    bundle elsewhere "$loop" '.linux.cgroupsPath = "machine.slice:test:other.slice"'
+    fails rtc --systemd-cgroup run -d -b /run/bundles/elsewhere elsewhere 2> /tmp/err
+    contains "$(cat /tmp/err)" "machine-NAME.slice"
+}
+
+# The namespace shows the whole cgroup, in which the container makes others and hands controllers down.
+case_a_cgroup_can_be_delegated() {
+    begin given "$loop" '.annotations = {
+        "run.oci.systemd.subgroup": "container", "run.oci.delegate-cgroup": "init"}'
+    same 0::/init "$(rtc exec given cat /proc/self/cgroup | grep ^0:)"
+    contains "$(cat "/proc/$(rtc state given | jq .pid)/cgroup")" /test-given.scope/container/init
+    contains "$(file given container/cgroup.subtree_control)" pids
+    same "" "$(file given container/cgroup.procs)"
+    end given
+}
+
 case_limits_are_systemds_and_the_kernels() {
     begin limited "$loop" "$limits"' | .linux.resources.blockIO = {"weight": 750}'
     same 67108864 "$(show limited MemoryMax)"

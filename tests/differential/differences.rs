@@ -15,6 +15,7 @@ const DIFFERENCES: &[(&str, Peer, &str)] = &[
     ("another major version", Peer::Crun, "takes any version"),
     ("bind by type alone", Peer::Runc, "wants the option bind beside the type"),
     ("bind by type alone", Peer::Crun, "wants the option bind beside the type"),
+    ("delegated cgroup", Peer::Runc, "crun's annotation"),
     ("links that are copied", Peer::Runc, "crun's option"),
     ("masked paths", Peer::Runc, "masks a path twice that is named twice"),
     ("masked paths", Peer::Crun, "masks a path twice that is named twice"),

@@ -291,8 +291,11 @@ impl Container {
             placement.remove_leftover()?;
         } else if let Some(cgroup) = cgroup {
             // Made by the call that was killed, if it is empty; else another's, and it stays.
-            let path = cgroup.path();
-            let _ = std::fs::remove_dir(Hierarchy::find()?.mountpoint().join(path.strip_prefix("/").unwrap_or(path)));
+            let path = Hierarchy::find()?.mountpoint().join(cgroup.path().strip_prefix("/").unwrap_or(cgroup.path()));
+            let delegated = self.record.cgroup.as_ref().and_then(|placement| placement.delegated.as_deref());
+            for below in delegated.unwrap_or(Path::new("")).ancestors() {
+                let _ = std::fs::remove_dir(path.join(below));
+            }
         }
         if let Some(placed) = &self.record.rdt {
             placed.remove()?;

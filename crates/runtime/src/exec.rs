@@ -161,7 +161,7 @@ fn gain_privilege(init: &OwnedFd) -> Result<u64> {
 /// The cgroup that the container's processes live in: below its own, where an annotation said so.
 fn home_of(container: &Container, cgroup: Option<Cgroup>) -> Result<Option<Cgroup>> {
     match &container.record.cgroup {
-        Some(placement) if placement.scope.is_some() => placement.open_home(&Hierarchy::find()?),
+        Some(placement) if placement.has_home() => placement.open_home(&Hierarchy::find()?),
         _ => Ok(cgroup),
     }
 }

@@ -18,6 +18,12 @@ fn kinds() -> Vec<Case> {
     vec![
         prints("own pid namespace", &[], "echo $$", "1\n"),
         prints("own network namespace", &[], "cut -d: -f1 /proc/net/dev | tail -n +3 | tr -d ' '", "lo\n"),
+        prints(
+            "delegated cgroup",
+            &[(ADD, r#"{"type":"cgroup"}"#), ("/annotations", r#"{"run.oci.delegate-cgroup":"leaf"}"#)],
+            "grep ^0: /proc/self/cgroup",
+            "0::/leaf\n",
+        ),
         prints("own cgroup namespace", &[(ADD, r#"{"type":"cgroup"}"#)], "grep ^0: /proc/self/cgroup", "0::/\n"),
         prints(
             "user namespace",

@@ -30,8 +30,8 @@ impl Hierarchy {
     /// A controller that can't be handed down is no error here: [`Cgroup::apply`] names it if a limit needs it.
     pub fn create(&self, placement: &Placement) -> Result<Cgroup> {
         let path = self.below(&placement.path)?;
-        let (dir, is_new) =
-            make(self.root().as_fd(), path).context(|| format!("cgroup {}", placement.path.display()))?;
+        let (dir, is_new) = make(self.root().as_fd(), path, Controllers::HandDown)
+            .context(|| format!("cgroup {}", placement.path.display()))?;
         let cgroup = Cgroup { dir, path: placement.path.clone() };
         let typed = if is_new { cgroup.join_threaded() } else { Ok(()) };
         if let Err(error) = typed.and_then(|()| cgroup.check_unused()) {
@@ -74,14 +74,24 @@ impl Cgroup {
     }
 }
 
-/// Makes the directories of `path` below `root`, handing controllers down on the way; opens the last, and says whether
-/// it is new.
-fn make(root: BorrowedFd<'_>, path: &Path) -> rtc_sys::Result<(OwnedFd, bool)> {
+/// What becomes of the controllers of cgroups on the way to one that is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Controllers {
+    /// They are handed down: no processes can live on the way.
+    HandDown,
+    /// They stay where they are.
+    Stay,
+}
+
+/// Makes the directories of `path` below `root`; opens the last, and says whether it is new.
+fn make(root: BorrowedFd<'_>, path: &Path, controllers: Controllers) -> rtc_sys::Result<(OwnedFd, bool)> {
     let mut made: Option<(OwnedFd, bool)> = None;
     for component in path.components() {
         let Component::Normal(name) = component else { continue };
         let parent = made.as_ref().map_or(root, |(dir, _)| dir.as_fd());
-        hand_down(parent)?;
+        if controllers == Controllers::HandDown {
+            hand_down(parent)?;
+        }
         let is_new = match rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o755)) {
             Ok(()) => true,
             Err(rustix::io::Errno::EXIST) => false,
@@ -95,10 +105,10 @@ fn make(root: BorrowedFd<'_>, path: &Path) -> rtc_sys::Result<(OwnedFd, bool)> {
     }
 }
 
-/// Makes the cgroup `path` below another, handing controllers down on the way; done again, it only does the latter.
-pub(super) fn descend(above: &Cgroup, path: &Path) -> Result<Cgroup> {
+/// Makes the cgroup `path` below another; where it is already, only hands controllers down on the way, if that is wanted.
+pub(super) fn descend(above: &Cgroup, path: &Path, controllers: Controllers) -> Result<Cgroup> {
     let full = above.path.join(path);
-    let (dir, _) = make(above.dirfd(), path).context(|| format!("cgroup {}", full.display()))?;
+    let (dir, _) = make(above.dirfd(), path, controllers).context(|| format!("cgroup {}", full.display()))?;
     Ok(Cgroup { dir, path: full })
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use oci_spec::runtime::LinuxResources;
 
-use super::create::descend;
+use super::create::{Controllers, descend};
 use super::holder::Holder;
 use super::systemd::{self, Manager};
 use super::{Cgroup, CgroupManager, Hierarchy, Placement, Scope, devices, limits};
@@ -32,6 +32,8 @@ pub struct Made {
     pub cgroup: Cgroup,
     /// Where the container lives, if that is below.
     pub home: Option<Cgroup>,
+    /// Where its processes go once its cgroup namespace is made, further below.
+    delegated: Option<PathBuf>,
     /// Keeps it until the container is there.
     holder: Option<Holder>,
 }
@@ -46,6 +48,31 @@ impl Made {
     pub fn home(&self) -> &Cgroup {
         self.home.as_ref().unwrap_or(&self.cgroup)
     }
+
+    /// Makes the delegated cgroup, where there is to be one, and moves the container's first process there. Only then can
+    /// its home, which has no processes any more, hand controllers down.
+    ///
+    /// # Errors
+    /// The cgroup can't be made, or the process can't be moved.
+    pub fn settle(&self, pid: i32, owner: Option<(u32, u32)>) -> Result<()> {
+        let Some(below) = &self.delegated else { return Ok(()) };
+        descend(self.home(), below, Controllers::Stay)?.add(pid)?;
+        let delegated = descend(self.home(), below, Controllers::HandDown)?;
+        owner.map_or(Ok(()), |(uid, gid)| delegated.delegate(uid, gid))
+    }
+}
+
+/// A path below a cgroup, as an annotation says it.
+fn path_below(annotations: &HashMap<String, String>, key: &str) -> Result<Option<PathBuf>> {
+    let Some(below) = annotations.get(key).map(Path::new) else { return Ok(None) };
+    if below.components().any(|part| part == std::path::Component::ParentDir) {
+        return Err(Error::new(
+            Kind::Invalid,
+            format!("annotation {key}: {below:?} leads out of the container's cgroup"),
+        ));
+    }
+    let path = super::placement::normalize(below).strip_prefix("/").map(Path::to_owned).unwrap_or_default();
+    Ok((!path.as_os_str().is_empty()).then_some(path))
 }
 
 impl Placement {
@@ -77,20 +104,16 @@ impl Placement {
         Ok(placement)
     }
 
-    /// Takes from annotations what they say about the place: `run.oci.systemd.subgroup`, as in crun.
+    /// Takes from annotations what they say about the place: `run.oci.systemd.subgroup` and `run.oci.delegate-cgroup`, as
+    /// in crun.
     ///
     /// # Errors
-    /// `Kind::Invalid` for a path that leads out of the scope.
+    /// `Kind::Invalid` for a path that leads out of the cgroup.
     pub fn annotate(&mut self, annotations: &HashMap<String, String>) -> Result<()> {
-        const KEY: &str = "run.oci.systemd.subgroup";
-        let (Some(scope), Some(below)) = (&mut self.scope, annotations.get(KEY)) else { return Ok(()) };
-        let below = Path::new(below);
-        if below.components().any(|part| part == std::path::Component::ParentDir) {
-            return Err(Error::new(Kind::Invalid, format!("annotation {KEY}: {below:?} leads out of the scope")));
+        self.delegated = path_below(annotations, "run.oci.delegate-cgroup")?;
+        if let Some(scope) = &mut self.scope {
+            scope.below = path_below(annotations, "run.oci.systemd.subgroup")?;
         }
-        let path: PathBuf =
-            super::placement::normalize(below).strip_prefix("/").map(Path::to_owned).unwrap_or_default();
-        scope.below = (!path.as_os_str().is_empty()).then_some(path);
         Ok(())
     }
 
@@ -114,7 +137,7 @@ impl Placement {
             hierarchy.create(self)
         });
         match made {
-            Ok(cgroup) => Ok(Some(Made { cgroup, home: None, holder: None })),
+            Ok(cgroup) => Ok(Some(Made { cgroup, home: None, delegated: self.delegated.clone(), holder: None })),
             Err(error) if wanted.rootless && !is_taken(&error) => without(wanted, error),
             Err(error) => Err(error),
         }
@@ -124,16 +147,19 @@ impl Placement {
         let hierarchy = Hierarchy::find()?;
         let mut holder = Holder::start(None)?;
         let plan = wanted.resources.map_or(Ok(Vec::new()), limits::plan)?;
-        let mut properties = systemd::base(scope, wanted.id, holder.pid.unsigned_abs());
-        properties.extend(systemd::limits(&plan, &|_| None));
-        if !scope.user {
-            let rules = wanted.resources.and_then(|resources| resources.devices().as_deref()).unwrap_or_default();
-            properties.extend(systemd::device_rules(&devices::rule::rules(rules)?));
-        }
-        // Behind ours: the last word is config.json's.
-        properties.extend(systemd::from_annotations(wanted.annotations)?);
-        Manager::connect(scope.user)?.start(&scope.unit, properties)?;
-        let cgroup = hierarchy.open_of(holder.pid)?;
+        let mut manager = Manager::connect(scope.user)?;
+        let pid = holder.pid.unsigned_abs();
+        let cgroup = if let Some(inner) = &scope.inner {
+            manager.start(&scope.unit, unit_properties(systemd::common(wanted.id), scope, &plan, wanted)?)?;
+            manager.start(inner, systemd::base(&scope.unit, wanted.id, pid))?;
+            let path = manager.control_group(&scope.unit)?;
+            let gone = || Error::new(Kind::System, format!("{} was made, but {path} isn't there", scope.unit));
+            hierarchy.open_path(Path::new(&path))?.ok_or_else(gone)?
+        } else {
+            let base = systemd::base(&scope.slice, wanted.id, pid);
+            manager.start(&scope.unit, unit_properties(base, scope, &plan, wanted)?)?;
+            hierarchy.open_of(holder.pid)?
+        };
         self.path = cgroup.path().to_owned();
         if cgroup.path().file_name() != Some(scope.unit.as_ref()) {
             let message = format!("{} was made, but its process is in {}", scope.unit, cgroup.path().display());
@@ -141,14 +167,16 @@ impl Placement {
         }
         let controllers: Vec<&str> = plan.iter().map(|setting| setting.controller.as_str()).collect();
         hierarchy.hand_down_to(&cgroup, &controllers)?;
+        let mut home = scope.inner.is_some().then(|| hierarchy.open_of(holder.pid)).transpose()?;
         if let Some(below) = &scope.below {
-            let home = descend(&cgroup, below)?;
+            let above = home.as_ref().unwrap_or(&cgroup);
+            let lowest = descend(above, below, Controllers::HandDown)?;
             // Only a cgroup without processes hands controllers down, and only one with some lives.
-            holder = Holder::start(Some(&home))?;
-            descend(&cgroup, below)?;
-            return Ok(Made { cgroup, home: Some(home), holder: Some(holder) });
+            holder = Holder::start(Some(&lowest))?;
+            descend(above, below, Controllers::HandDown)?;
+            home = Some(lowest);
         }
-        Ok(Made { cgroup, home: None, holder: Some(holder) })
+        Ok(Made { cgroup, home, delegated: self.delegated.clone(), holder: Some(holder) })
     }
 
     /// Whether processes can be moved there that may not be born there: by the user's systemd.
@@ -163,7 +191,7 @@ impl Placement {
     pub fn move_process(&self, pid: i32) -> Result<()> {
         let Some(scope) = &self.scope else { return Ok(()) };
         let below = scope.below.as_ref().map_or_else(String::new, |below| format!("/{}", below.display()));
-        Manager::connect(scope.user)?.attach(&scope.unit, &below, pid.unsigned_abs())
+        Manager::connect(scope.user)?.attach(scope.holds(), &below, pid.unsigned_abs())
     }
 
     /// Opens the cgroup that the container lives in; `None` when it is gone.
@@ -171,10 +199,15 @@ impl Placement {
     /// # Errors
     /// It can't be reached or opened.
     pub fn open_home(&self, hierarchy: &Hierarchy) -> Result<Option<Cgroup>> {
-        match self.scope.as_ref().and_then(|scope| scope.below.as_ref()) {
-            Some(below) => hierarchy.open_path(&self.path.join(below)),
-            None => hierarchy.open(self),
-        }
+        let mut path = self.path.clone();
+        path.extend(self.scope.as_ref().map(Scope::home));
+        path.extend(self.delegated.as_ref());
+        hierarchy.open_path(&path)
+    }
+
+    /// Whether the container lives below its cgroup.
+    pub fn has_home(&self) -> bool {
+        self.delegated.is_some() || self.scope.is_some()
     }
 
     /// Sets new limits, so that the manager knows them too.
@@ -204,7 +237,11 @@ impl Placement {
     /// systemd's own.
     pub fn remove_leftover(&self) -> Result<()> {
         match &self.scope {
-            Some(scope) => Manager::connect(scope.user)?.stop_empty(&scope.unit),
+            Some(scope) => {
+                let mut manager = Manager::connect(scope.user)?;
+                scope.inner.as_ref().map_or(Ok(()), |inner| manager.stop_empty(inner))?;
+                manager.stop_empty(&scope.unit)
+            }
             None => Ok(()),
         }
     }
@@ -217,9 +254,29 @@ impl Placement {
         let Some(scope) = &self.scope else { return cgroup.map_or(Ok(()), |cgroup| cgroup.remove(timeout)) };
         // Stopping waits for processes, and systemd's own removal doesn't reach below what it doesn't know.
         let removed = cgroup.map_or(Ok(()), |cgroup| cgroup.wait_empty(timeout).and_then(|()| cgroup.remove(timeout)));
-        Manager::connect(scope.user)?.stop(&scope.unit)?;
+        let mut manager = Manager::connect(scope.user)?;
+        scope.inner.as_ref().map_or(Ok(()), |inner| manager.stop(inner))?;
+        manager.stop(&scope.unit)?;
         removed
     }
+}
+
+/// `base` with limits, device rules, and config.json's own properties.
+fn unit_properties(
+    base: Vec<systemd::Property>,
+    scope: &Scope,
+    plan: &[limits::Setting],
+    wanted: &Wanted<'_>,
+) -> Result<Vec<systemd::Property>> {
+    let mut properties = base;
+    properties.extend(systemd::limits(plan, &|_| None));
+    if !scope.user {
+        let rules = wanted.resources.and_then(|resources| resources.devices().as_deref()).unwrap_or_default();
+        properties.extend(systemd::device_rules(&devices::rule::rules(rules)?));
+    }
+    // Behind ours: the last word is config.json's.
+    properties.extend(systemd::from_annotations(wanted.annotations)?);
+    Ok(properties)
 }
 
 /// Whether a cgroup is refused for what is in it, and not for want of rights.

@@ -33,6 +33,10 @@ pub struct Placement {
     /// The scope of systemd that it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<Scope>,
+    /// The cgroup below the container's in which its processes live, the container's cgroup namespace being rooted above,
+    /// for annotation `run.oci.delegate-cgroup`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delegated: Option<PathBuf>,
 }
 
 impl Placement {
@@ -52,7 +56,7 @@ impl Placement {
             CgroupManager::Systemd => {
                 let text = cgroups_path.unwrap_or(Path::new("")).to_string_lossy();
                 let scope = Scope::parse(&text, id, false)?;
-                return Ok(Some(Self { manager, path: scope.path()?, scope: Some(scope) }));
+                return Ok(Some(Self { manager, path: scope.path()?, scope: Some(scope), delegated: None }));
             }
             CgroupManager::Cgroupfs => {}
         }
@@ -71,7 +75,7 @@ impl Placement {
         if path == Path::new("/") {
             return Err(Error::new(Kind::Invalid, format!("linux.cgroupsPath {wanted:?} names the root cgroup")));
         }
-        Ok(Some(Self { manager, path, scope: None }))
+        Ok(Some(Self { manager, path, scope: None, delegated: None }))
     }
 }
 
@@ -128,7 +132,8 @@ mod tests {
 
     #[test]
     fn the_state_file_form_is_stable() {
-        let placement = Placement { manager: CgroupManager::Cgroupfs, path: "/a/b".into(), scope: None };
+        let placement =
+            Placement { manager: CgroupManager::Cgroupfs, path: "/a/b".into(), scope: None, delegated: None };
         let text = serde_json::to_string(&placement).unwrap();
         assert_eq!(text, r#"{"manager":"cgroupfs","path":"/a/b"}"#);
         assert_eq!(serde_json::from_str::<Placement>(&text).unwrap(), placement);

@@ -212,7 +212,7 @@ impl Making {
         let (ours, theirs) = channel()?;
         let anchor = if self.record.inherits_mounts { Some(self.store.make_anchor()?) } else { None };
         let plan = InitPlan::new(bundle, options, self.cgroup.as_ref().map(Made::home), &proc, anchor)?;
-        self.delegate(&plan, bundle)?;
+        self.delegate(&plan)?;
         let mut process_plan = ProcessPlan::new(process, bundle.spec.linux().as_ref(), options.preserve_fds)?;
         process_plan.heed(&bundle.spec)?;
         let start_hooks = bundle.spec.hooks().as_ref().and_then(|hooks| hooks.start_container().clone());
@@ -232,21 +232,10 @@ impl Making {
         Ok((InitState::new(plan, child, matches!(goal, Goal::Hold(_))), ours))
     }
 
-    /// Gives the cgroup to the container's root, where that is a user of its own, sees only this cgroup, and has it
-    /// mounted for writing.
-    fn delegate(&self, plan: &InitPlan, bundle: &Bundle) -> Result<()> {
-        let own = flags::NEWUSER | flags::NEWCGROUP;
-        if plan.namespaces.new & own != own || !plan.mounts.iter().any(MountPlan::is_writable_cgroup) {
-            return Ok(());
-        }
-        let linux = bundle.spec.linux().as_ref();
-        let root_of = |maps: Option<&Vec<LinuxIdMapping>>| {
-            maps.into_iter().flatten().find(|map| map.container_id() == 0).map(LinuxIdMapping::host_id)
-        };
-        let uid = root_of(linux.and_then(|linux| linux.uid_mappings().as_ref()));
-        let gid = root_of(linux.and_then(|linux| linux.gid_mappings().as_ref()));
-        match (&self.cgroup, uid, gid) {
-            (Some(made), Some(uid), Some(gid)) => made.home().delegate(uid, gid),
+    /// Gives the cgroup to the container's root, where that is a user of its own.
+    fn delegate(&self, plan: &InitPlan) -> Result<()> {
+        match (&self.cgroup, owner_of_cgroup(plan)) {
+            (Some(made), Some((uid, gid))) => made.home().delegate(uid, gid),
             _ => Ok(()),
         }
     }
@@ -351,6 +340,8 @@ impl Making {
         // Who closes the mount last waits for RCU in the kernel: we, as long as the child still mounts.
         state.sealed = None;
         let console = talk.until_ready(&mut || run_runtime_hooks(state.plan.spec.hooks().as_ref(), &oci))?;
+        // It has its cgroup namespace by now.
+        self.cgroup.as_ref().map_or(Ok(()), |made| made.settle(pid, owner_of_cgroup(&state.plan)))?;
         if !early {
             self.note_init(proc)?;
         }
@@ -468,6 +459,20 @@ impl Drop for Making {
             self.undo();
         }
     }
+}
+
+/// Who gets the cgroup: the container's root, where that is a user of its own, sees only this cgroup, and has it mounted
+/// for writing.
+fn owner_of_cgroup(plan: &InitPlan) -> Option<(u32, u32)> {
+    let own = flags::NEWUSER | flags::NEWCGROUP;
+    if plan.namespaces.new & own != own || !plan.mounts.iter().any(MountPlan::is_writable_cgroup) {
+        return None;
+    }
+    let root_of = |maps: Option<&Vec<LinuxIdMapping>>| {
+        maps.into_iter().flatten().find(|map| map.container_id() == 0).map(LinuxIdMapping::host_id)
+    };
+    let linux = plan.linux()?;
+    root_of(linux.uid_mappings().as_ref()).zip(root_of(linux.gid_mappings().as_ref()))
 }
 
 /// The process between parent and init where a user namespace is joined: it joins, and makes init as its sibling, with

@@ -94,7 +94,8 @@ impl Manager {
         self.reset(unit)
     }
 
-    /// Stops a scope in which no process lives: systemd keeps one whose only process ended while it was being made.
+    /// Stops a unit of ours in which no process lives: systemd keeps a scope whose only process ended while it was being
+    /// made, and a slice that was made by request.
     ///
     /// # Errors
     /// systemd's own.
@@ -103,29 +104,55 @@ impl Manager {
             Ok(object) => object,
             Err(_) => return Ok(()),
         };
-        let Some(path) = object.first().and_then(Value::as_text) else { return Ok(()) };
-        let get = Call {
-            destination: NAME,
-            path,
-            interface: "org.freedesktop.DBus.Properties",
-            member: "Get",
-            body: vec![Value::text("org.freedesktop.systemd1.Scope"), Value::text("ControlGroup")],
-        };
-        let group = match self.connection.call(get)? {
-            Ok(values) => values,
-            Err(fault) => return Err(refused(&fault)).context(|| unit.to_owned()),
-        };
-        let group = match group.first() {
-            Some(Value::Variant(value)) => value.as_text().unwrap_or_default().to_owned(),
-            _ => String::new(),
-        };
+        let Some(path) = object.first().and_then(Value::as_text).map(str::to_owned) else { return Ok(()) };
+        // A slice that wasn't made by a call like ours is the administrator's.
+        let transient = unit.ends_with(".scope") || self.get(&path, "Unit", "Transient")? == Some(Value::Bool(true));
+        let group = self.control_group_of(unit, &path)?;
         // Without a cgroup it is on its way out or in.
-        if group.is_empty() {
+        if group.is_empty() || !transient {
             return Ok(());
         }
         match Hierarchy::find()?.open_path(Path::new(&group))? {
             Some(cgroup) if cgroup.is_populated()? => Ok(()),
             _ => self.stop(unit),
+        }
+    }
+
+    /// Where a unit's cgroup is in the hierarchy.
+    ///
+    /// # Errors
+    /// systemd's own; the unit has no cgroup.
+    pub(in crate::cgroup) fn control_group(&mut self, unit: &str) -> Result<String> {
+        let object = self.call("GetUnit", vec![Value::text(unit)])?;
+        let object = object.map_err(|fault| refused(&fault)).context(|| unit.to_owned())?;
+        let path = object.first().and_then(Value::as_text).unwrap_or_default().to_owned();
+        match self.control_group_of(unit, &path)? {
+            group if group.is_empty() => Err(Error::new(Kind::System, format!("{unit} has no cgroup"))),
+            group => Ok(group),
+        }
+    }
+
+    fn control_group_of(&mut self, unit: &str, path: &str) -> Result<String> {
+        let kind = if unit.ends_with(".slice") { "Slice" } else { "Scope" };
+        let group = self.get(path, kind, "ControlGroup")?;
+        Ok(group.as_ref().and_then(Value::as_text).unwrap_or_default().to_owned())
+    }
+
+    /// A property of a unit, by its object and the kind of unit.
+    fn get(&mut self, path: &str, kind: &str, name: &str) -> Result<Option<Value>> {
+        let get = Call {
+            destination: NAME,
+            path,
+            interface: "org.freedesktop.DBus.Properties",
+            member: "Get",
+            body: vec![Value::text(format!("{NAME}.{kind}")), Value::text(name)],
+        };
+        match self.connection.call(get)? {
+            Ok(values) => Ok(values.into_iter().next().map(|value| match value {
+                Value::Variant(value) => *value,
+                other => other,
+            })),
+            Err(fault) => Err(refused(&fault)).context(|| path.to_owned()),
         }
     }
 

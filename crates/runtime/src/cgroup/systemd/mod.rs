@@ -8,7 +8,10 @@
 //! `unit` turns `slice:prefix:name` into names and paths, `properties` limits and annotations into properties; both are
 //! pure. `manager` talks.
 //!
-//! Left out: slices as containers (a `cgroupsPath` whose name ends in `.slice`), systemd before 245.
+//! A container may have a slice of its own (a `cgroupsPath` whose name ends in `.slice`): the limits are the slice's, and
+//! its processes live in a scope in it, for systemd's slices hold none.
+//!
+//! Left out: systemd before 245.
 
 mod devices;
 mod manager;
@@ -16,7 +19,7 @@ mod properties;
 mod unit;
 
 pub(super) use manager::Manager;
-pub(super) use properties::{base, from_annotations, limits};
+pub(super) use properties::{Property, base, common, from_annotations, limits};
 pub use unit::Scope;
 
 pub(super) use devices::rules as device_rules;

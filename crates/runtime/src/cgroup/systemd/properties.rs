@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use super::Scope;
 use crate::cgroup::limits::{Setting, Value as Wanted};
 use crate::dbus::{self, Value};
 use crate::error::Context;
@@ -20,15 +19,23 @@ const PERIOD: u64 = 100_000;
 /// systemd keeps quotas as whole percents of a second.
 const QUOTA_STEP: u64 = 10_000;
 
-/// What every container's scope has.
-pub(in crate::cgroup) fn base(scope: &Scope, id: &str, pid: u32) -> Vec<Property> {
+/// What every container's scope has; `pid` is the process that it is made around.
+pub(in crate::cgroup) fn base(slice: &str, id: &str, pid: u32) -> Vec<Property> {
+    let mut properties = common(id);
+    properties.extend([
+        ("Slice".to_owned(), Value::text(slice)),
+        ("PIDs".to_owned(), Value::Array("u".to_owned(), vec![Value::Uint32(pid)])),
+        // Below it the container's own manager may be at work.
+        ("Delegate".to_owned(), Value::Bool(true)),
+    ]);
+    properties
+}
+
+/// What a container's slice has, as its scope.
+pub(in crate::cgroup) fn common(id: &str) -> Vec<Property> {
     let flag = |name: &str, on: bool| (name.to_owned(), Value::Bool(on));
     vec![
         ("Description".to_owned(), Value::text(format!("rtc container {id}"))),
-        ("Slice".to_owned(), Value::text(&scope.slice)),
-        ("PIDs".to_owned(), Value::Array("u".to_owned(), vec![Value::Uint32(pid)])),
-        // Below it the container's own manager may be at work.
-        flag("Delegate", true),
         // It isn't stopped for the sake of shutdown's order, but by its engine.
         flag("DefaultDependencies", false),
         // One that ended badly goes like any other, so that its name is free again.

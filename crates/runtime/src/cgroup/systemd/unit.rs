@@ -9,13 +9,16 @@ use crate::{Error, Kind, Result};
 /// Longest name of a unit (systemd, `UNIT_NAME_MAX`).
 const LONGEST: usize = 255;
 
-/// The scope of a container, as data.
+/// The scope of a container, or its slice, as data.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Scope {
-    /// The unit: `libpod-0123.scope`.
+    /// The unit that is the container's cgroup: `libpod-0123.scope`, `pod-a.slice`.
     pub unit: String,
     /// The slice it is in: `machine.slice`.
     pub slice: String,
+    /// Where the unit is a slice, the scope in it that holds the container's processes: slices hold none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inner: Option<String>,
     /// Whether it is the user's own systemd that is asked, and not the system's.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub user: bool,
@@ -27,6 +30,7 @@ pub struct Scope {
 impl Scope {
     /// Reads `linux.cgroupsPath` as engines write it for systemd: `slice:prefix:name`.
     ///
+    /// A name that ends in `.slice` is a slice of the container's own, in which its scope is then `PREFIX-ID.scope`.
     /// Without a path the unit is `rtc-ID.scope`; an empty slice is `system.slice`, for a user's systemd `user.slice`.
     ///
     /// # Errors
@@ -53,7 +57,11 @@ impl Scope {
             slice => slice,
         };
         slice_path(slice)?;
-        Ok(Self { unit: unit(prefix, name)?, slice: slice.to_owned(), user, below: None })
+        if name.ends_with(".slice") {
+            let inner = Some(unit(prefix, id)?);
+            return Ok(Self { unit: own_slice(slice, name)?, slice: slice.to_owned(), inner, user, below: None });
+        }
+        Ok(Self { unit: unit(prefix, name)?, slice: slice.to_owned(), inner: None, user, below: None })
     }
 
     /// Where the scope's cgroup is, below the cgroup of the systemd that is asked.
@@ -61,16 +69,27 @@ impl Scope {
     /// # Errors
     /// The slice has no valid name.
     pub fn path(&self) -> Result<PathBuf> {
+        if self.inner.is_some() {
+            return slice_path(&self.unit);
+        }
         Ok(slice_path(&self.slice)?.join(&self.unit))
+    }
+
+    /// The unit that holds the container's processes.
+    #[must_use]
+    pub fn holds(&self) -> &str {
+        self.inner.as_deref().unwrap_or(&self.unit)
+    }
+
+    /// Where the container lives, below the cgroup of [`Self::unit`]; empty for that itself.
+    #[must_use]
+    pub fn home(&self) -> PathBuf {
+        [self.inner.as_ref().map(PathBuf::from), self.below.clone()].into_iter().flatten().collect()
     }
 }
 
 /// The scope's name: `PREFIX-NAME.scope`.
 fn unit(prefix: &str, name: &str) -> Result<String> {
-    if name.ends_with(".slice") {
-        let message = format!("cgroupsPath: {name:?} is a slice: a container's unit is a scope");
-        return Err(Error::new(Kind::Invalid, message));
-    }
     let name = name.strip_suffix(".scope").unwrap_or(name);
     let mut unit = String::with_capacity(name.len() + prefix.len() + 8);
     unit.push_str(prefix);
@@ -85,6 +104,18 @@ fn unit(prefix: &str, name: &str) -> Result<String> {
         return Err(Error::new(Kind::Invalid, format!("cgroupsPath: {unit:?} is no name for a systemd unit")));
     }
     Ok(unit)
+}
+
+/// A slice as the container's unit: where it is says its name, so the name must agree with the slice in front of it.
+fn own_slice(slice: &str, name: &str) -> Result<String> {
+    let path = slice_path(name)?;
+    if name == "-.slice" || path.parent() != Some(&slice_path(slice)?) {
+        let stem = slice.trim_end_matches(".slice").trim_start_matches('-');
+        let message = format!("cgroupsPath: {name:?} is not a slice in {slice:?}");
+        let example = if stem.is_empty() { "NAME.slice".to_owned() } else { format!("{stem}-NAME.slice") };
+        return Err(Error::new(Kind::Invalid, message).with_hint(format!("systemd finds it by its name: {example}")));
+    }
+    Ok(name.to_owned())
 }
 
 /// The path of a slice: dashes are levels, so `a-b.slice` is in `a.slice` (systemd.slice(5)).
@@ -130,6 +161,17 @@ mod tests {
         assert_eq!(path(":p:c.scope"), "/system.slice/p-c.scope");
         assert_eq!(Scope::parse("", "a+b", true).unwrap().unit, "rtc-a\\x2bb.scope");
         assert_eq!(Scope::parse("", "c", true).unwrap().slice, "user.slice");
+    }
+
+    #[test]
+    fn a_slice_of_its_own() {
+        assert_eq!(path("a.slice:p:a-b.slice"), "/a.slice/a-b.slice");
+        assert_eq!(path("-.slice::x.slice"), "/x.slice");
+        let scope = Scope::parse("a.slice:p:a-b.slice", "web", false).unwrap();
+        assert_eq!(
+            (scope.unit.as_str(), scope.holds(), scope.home()),
+            ("a-b.slice", "p-web.scope", "p-web.scope".into())
+        );
     }
 
     #[test]
