@@ -42,6 +42,37 @@ fn readiness_is_passed_on() {
     });
 }
 
+/// The socket's directory is a mount that config.json doesn't have, from a place that goes with the container. It is made
+/// anew by a restore, whether there is a manager or not; on a machine where nothing else of rtc's is left, too.
+#[test]
+fn a_container_with_a_manager_is_saved_and_comes_back() {
+    differs(&[(Kind::Runc, "has no CRIU here"), (Kind::Crun, "has no CRIU here")], || {
+        let bundle = Bundle::new(&["sh", "-c", "i=0; while :; do i=$((i + 1)); echo $i > /n; usleep 10000; done"]);
+        let _manager = manager(&bundle);
+        let (out, err) = (bundle.file("out"), bundle.file("err"));
+        let mut create = with_manager(&bundle, "create", &[]);
+        create.stdout(fs::File::create(out).unwrap()).stderr(fs::File::create(&err).unwrap());
+        assert_eq!(Outcome::of(&mut create).status, 0, "{}", fs::read_to_string(err).unwrap());
+        bundle.call("start", &[]).ok();
+        let count = bundle.dir().join("rootfs/n");
+        let counts = |above: u64| {
+            let number = |text: &str| text.trim().parse().unwrap_or(0);
+            number(&until(&count, |text| number(text) > above))
+        };
+        let mut seen = counts(0);
+        for _ in 0..2 {
+            bundle.call("checkpoint", &["--image-path", "image"]).ok();
+            // As after a boot.
+            fs::remove_dir_all(bundle.root()).unwrap();
+            bundle.call("restore", &["--detach", "--image-path", "image"]).ok();
+            seen = counts(seen);
+            assert_eq!(bundle.exec(&[], &["ls", "-A", "/run/notify"]).ok(), "");
+            let line = bundle.exec(&[], &["grep", " /run/notify ", "/proc/self/mountinfo"]).ok();
+            assert!(line.contains(" ro,nosuid,nodev,noexec"), "{line}");
+        }
+    });
+}
+
 /// Who starts a container that ends without a word isn't kept waiting.
 #[test]
 fn the_end_ends_the_wait() {

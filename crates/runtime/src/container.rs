@@ -11,7 +11,7 @@ use rustix::process::Signal;
 
 use crate::cgroup::{Cgroup, Hierarchy};
 use crate::error::{Error, Kind, Result};
-use crate::notify_socket::{Listener, Readiness};
+use crate::notify_socket::{self, Listener, Readiness};
 use crate::proc::Proc;
 use crate::process::{self, Life, VANISH};
 use crate::state::{OciState, Status, Stdio, check_id};
@@ -130,6 +130,13 @@ impl Container {
     /// The copy in the state directory can't be read.
     pub fn spec(&self) -> Result<Spec> {
         spec::parse(&self.store.read_config()?)
+    }
+
+    /// Where in the container the directory of its `NOTIFY_SOCKET` is mounted, besides the mounts of config.json; `None`
+    /// without one.
+    #[must_use]
+    pub fn notify_mount(&self) -> Option<&'static Path> {
+        self.store.notify_directory().map(|_| Path::new(notify_socket::INSIDE))
     }
 
     /// Whether its mounts are in the runtime's mount namespace, for want of one of its own.

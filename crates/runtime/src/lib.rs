@@ -51,7 +51,7 @@ pub use error::{Error, Kind, Result};
 pub use exec::{ExecOptions, Executed};
 pub use host::{CgroupManager, Host};
 pub use init::{create, run};
-pub use notify_socket::Readiness;
+pub use notify_socket::{INSIDE as NOTIFY_MOUNT, Readiness};
 pub use options::{CreateOptions, Held, HoldError, Payload};
 pub use overrides::{ExecProcess, Overrides, User};
 pub use rootfs::known_mount_options;

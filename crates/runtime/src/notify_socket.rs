@@ -20,9 +20,10 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFla
 use crate::error::{Context, Error, Kind, Result};
 use crate::store::Store;
 
-/// The variable, and its value in the container.
+/// The variable.
 const VARIABLE: &str = "NOTIFY_SOCKET";
-const INSIDE: &str = "/run/notify";
+/// Where the directory of the container's own socket is mounted in it.
+pub const INSIDE: &str = "/run/notify";
 const NAME: &str = "notify.sock";
 /// Longest message that is read: sd_notify sends one line per fact.
 const MAX: usize = 4096;
@@ -32,12 +33,13 @@ fn managers() -> Option<OsString> {
     std::env::var_os(VARIABLE).filter(|path| !path.is_empty())
 }
 
-/// Puts the socket's directory and the variable into the configuration of a container that is being created, where the
-/// caller has a service manager to tell.
+/// Whether the caller has a service manager to tell.
+pub(crate) fn is_wanted() -> bool {
+    managers().is_some()
+}
+
+/// Puts the socket's directory and the variable into the configuration of a container that is being created.
 pub(crate) fn offer(spec: &mut Rc<Spec>, process: &mut Process, store: &Store) -> Result<()> {
-    if managers().is_none() {
-        return Ok(());
-    }
     let mut mount = Mount::default();
     mount.set_destination(INSIDE.into());
     mount.set_typ(Some("bind".to_owned()));

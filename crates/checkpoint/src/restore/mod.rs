@@ -102,6 +102,13 @@ impl Checkpoint {
         Self::read(dir::Reader::open(dir)?)
     }
 
+    /// Whether the caller must have made a mount at this path of the container before [`Checkpoint::restore`].
+    pub fn builds_on(&self, path: &std::path::Path) -> bool {
+        let made =
+            |mount: &mount::SavedMount| mount.origin == mount::Origin::Given && mount.mountpoint.as_path() == path;
+        self.container.mounts.mounts.iter().any(made)
+    }
+
     fn read(image: dir::Reader) -> Result<Self> {
         let tree: Tree = image.json(Part::Tree)?;
         let files: Files = image.json(Part::Files)?;

@@ -68,6 +68,7 @@ impl Common {
             foreground,
             no_pivot: self.no_pivot,
             no_new_keyring: self.no_new_keyring,
+            notify_mount: false,
             preserve_fds: self.preserve_fds,
         }
     }

@@ -70,7 +70,10 @@ impl Restore {
             report = image.restore(held.pid, &labels)?;
             Ok(())
         };
-        let options = self.common.options(&self.id, !self.detach);
+        let mut options = self.common.options(&self.id, !self.detach);
+        let notify = Path::new(rtc_runtime::NOTIFY_MOUNT);
+        let configured = spec.mounts().iter().flatten().any(|mount| mount.destination() == notify);
+        options.notify_mount = !configured && image.builds_on(notify);
         let container = rtc_runtime::create(&session.host, &options, Payload::Hold(&mut fill))?;
         log::debug!("{report:?}");
         warn(criu_files::write_restore_stats(&directories.work, &report));

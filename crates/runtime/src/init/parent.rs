@@ -89,7 +89,8 @@ pub(crate) fn make(host: &Host, options: &CreateOptions, mut goal: Goal<'_>) -> 
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
         .call("prctl", "SET_DUMPABLE, 0")?;
     let mut making = Making::begin(host, options, &bundle)?;
-    if matches!(goal, Goal::Create | Goal::Run) {
+    // A held process becomes one of an image, which has its variables.
+    if options.notify_mount || (matches!(goal, Goal::Create | Goal::Run) && notify_socket::is_wanted()) {
         notify_socket::offer(&mut bundle.spec, &mut process, &making.store)?;
     }
     let (mut state, channel) = making.prepare(options, &bundle, process, proc, &goal)?;
