@@ -7,6 +7,7 @@
 
 mod annotations;
 mod bad_images;
+mod cgroups;
 mod checkpoint;
 mod failures;
 mod harness;
