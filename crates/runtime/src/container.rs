@@ -11,7 +11,7 @@ use rustix::process::Signal;
 
 use crate::cgroup::{Cgroup, Hierarchy};
 use crate::error::{Error, Kind, Result};
-use crate::notify_socket::{self, Listener, Readiness};
+use crate::notify_socket::{Listener, Readiness};
 use crate::proc::Proc;
 use crate::process::{self, Life, VANISH};
 use crate::state::{OciState, Status, Stdio, check_id};
@@ -132,11 +132,11 @@ impl Container {
         spec::parse(&self.store.read_config()?)
     }
 
-    /// Where in the container the directory of its `NOTIFY_SOCKET` is mounted, besides the mounts of config.json; `None`
-    /// without one.
+    /// Whether the directory of its `NOTIFY_SOCKET` is mounted in it ([`crate::NOTIFY_MOUNT`]), besides the mounts of
+    /// config.json.
     #[must_use]
-    pub fn notify_mount(&self) -> Option<&'static Path> {
-        self.store.notify_directory().map(|_| Path::new(notify_socket::INSIDE))
+    pub fn has_notify_mount(&self) -> bool {
+        self.store.notify_directory().is_some()
     }
 
     /// Whether its mounts are in the runtime's mount namespace, for want of one of its own.

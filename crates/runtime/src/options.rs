@@ -25,7 +25,7 @@ pub struct CreateOptions {
     /// Keep the caller's session keyring.
     pub no_new_keyring: bool,
     /// Make the mount for `NOTIFY_SOCKET` even if the caller has no service manager to tell: a container that is restored
-    /// had it ([`crate::Container::notify_mount`]).
+    /// had it ([`crate::Container::has_notify_mount`]).
     pub notify_mount: bool,
     /// How many descriptors from 3 up the container's process keeps, besides those of `LISTEN_FDS`.
     pub preserve_fds: u32,

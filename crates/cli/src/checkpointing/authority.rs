@@ -66,9 +66,13 @@ pub(crate) fn given_mounts(spec: &Spec) -> Vec<Given> {
     let own_devices = own_devices.filter_map(|device| device.path().to_str());
     let paths = paths.chain(DEVICES).chain(own_devices);
     given.extend(paths.map(|path| Given { mountpoint: OsStr::new(path).into(), external: true }));
-    // What is in it is the service manager's side of a conversation: a restored container gets a new, empty one.
-    given.extend(container.notify_mount().map(|path| Given { mountpoint: path.as_os_str().into(), external: true }));
     given
+}
+
+/// The mount for `NOTIFY_SOCKET`, which config.json doesn't have. What is in it is the service manager's side of a
+/// conversation: a restored container gets a new, empty one.
+pub(crate) fn notify_mount() -> Given {
+    Given { mountpoint: OsStr::new(rtc_runtime::NOTIFY_MOUNT).into(), external: true }
 }
 
 fn filter(spec: &Spec) -> Result<Option<Filter>> {

@@ -207,13 +207,15 @@ impl Checkpoint {
             file_locks: true,
             shell_job: self.common.shell_job || config.shell_job,
         };
+        let mut mounts = authority::given_mounts(&container.spec()?);
+        mounts.extend(container.has_notify_mount().then(authority::notify_mount));
         let options = dump::Options {
             id: container.id(),
             init: container.init_pid().context("container not running")?,
             image,
             files: &files,
             externals: &externals,
-            mounts: &authority::given_mounts(&container.spec()?),
+            mounts: &mounts,
             leave_running: self.leaves_running(config),
             check_only: self.check,
         };

@@ -62,7 +62,12 @@ impl Restore {
         start_log(&directories, config.log_file.as_deref())?;
         log::debug!("restore {} from {}", self.id, directories.image.display());
         let mut image = Checkpoint::open(image).with_context(|| format!("image {}", directories.image.display()))?;
-        image.authorize(authority::of(&spec)?)?;
+        let mut allowed = authority::of(&spec)?;
+        let notify = Path::new(rtc_runtime::NOTIFY_MOUNT);
+        let configured = spec.mounts().iter().flatten().any(|mount| mount.destination() == notify);
+        let notify_mount = !configured && image.builds_on(notify);
+        allowed.given.extend(notify_mount.then(authority::notify_mount));
+        image.authorize(allowed)?;
         let labels = self.labels(&spec)?;
         let foreground = (!self.detach).then(|| Foreground::prepare(!self.no_subreaper)).transpose()?;
         let mut report = Report::default();
@@ -71,9 +76,7 @@ impl Restore {
             Ok(())
         };
         let mut options = self.common.options(&self.id, !self.detach);
-        let notify = Path::new(rtc_runtime::NOTIFY_MOUNT);
-        let configured = spec.mounts().iter().flatten().any(|mount| mount.destination() == notify);
-        options.notify_mount = !configured && image.builds_on(notify);
+        options.notify_mount = notify_mount;
         let container = rtc_runtime::create(&session.host, &options, Payload::Hold(&mut fill))?;
         log::debug!("{report:?}");
         warn(criu_files::write_restore_stats(&directories.work, &report));
