@@ -50,6 +50,7 @@ const DIFFERENCES: &[(&str, Peer, &str)] = &[
     ("hook with no time", Peer::Crun, "takes it for no limit"),
     ("capabilities that can't be granted", Peer::Runc, "fails; the specification wants a warning"),
     ("capabilities that can't be granted", Peer::Crun, "fails; the specification wants a warning"),
+    ("namespace by an empty path", Peer::Crun, "opens the path"),
     ("a created container that is paused", Peer::Crun, "starts it"),
     ("an option with an empty value", Peer::Crun, "takes no empty --cwd"),
     ("device in place of another file", Peer::Runc, "leaves the file; the specification wants an error"),

@@ -92,11 +92,16 @@ impl Namespaces {
         self.has(flags::NEWUSER)
     }
 
-    /// What clone3 is to make: all new ones but the cgroup namespace, and the time namespace where offsets made the
-    /// parent prepare it.
+    /// What clone3 is to make: all new ones but the cgroup namespace, the time namespace where offsets made the parent
+    /// prepare it, and what is for later.
     pub(crate) fn clone_flags(&self) -> u64 {
         let prepared = if self.time_offsets.is_empty() { 0 } else { flags::NEWTIME };
-        self.new & !flags::NEWCGROUP & !prepared
+        self.new & !flags::NEWCGROUP & !prepared & !self.after_user()
+    }
+
+    /// What is made by the root of a new user namespace, and so is its own: message queues belong to their maker.
+    pub(crate) fn after_user(&self) -> u64 {
+        if self.new & flags::NEWUSER == 0 { 0 } else { self.new & flags::NEWIPC }
     }
 
     /// Enters what is joined, and prepares a time namespace with offsets, until the guard is dropped.

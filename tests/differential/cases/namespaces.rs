@@ -31,6 +31,17 @@ fn kinds() -> Vec<Case> {
             "cat /proc/self/uid_map | tr -s ' '; id -u; touch /f && stat -c %u /f",
             " 0 0 1000\n 1000 50000 100\n0\n0\n",
         ),
+        prints(
+            "message queues of a user namespace",
+            &[
+                (ADD, r#"{"type":"user"}"#),
+                ("/linux/uidMappings", r#"[{"containerID":0,"hostID":100000,"size":65536}]"#),
+                ("/linux/gidMappings", r#"[{"containerID":0,"hostID":100000,"size":65536}]"#),
+                ("/mounts/-", r#"{"destination":"/dev/mqueue","type":"mqueue","source":"mqueue"}"#),
+            ],
+            "stat -c %u /dev/mqueue",
+            "0\n",
+        ),
         prints("device in a user namespace", &user, "echo x > /dev/null && stat -c %t:%T /dev/null", "1:3\n"),
         prints(
             "sysctl",
@@ -45,6 +56,12 @@ fn kinds() -> Vec<Case> {
             "monotonic 7 5\nboottime -3 0\n",
         ),
         prints("mappings without a user namespace", &[("/linux/uidMappings", maps)], "id -u", "0\n"),
+        prints(
+            "namespace by an empty path",
+            &[("/linux/namespaces", r#"[{"type":"mount"},{"type":"pid"},{"type":"uts","path":""}]"#)],
+            "hostname",
+            "case\n",
+        ),
         prints(
             "joined namespace",
             &[

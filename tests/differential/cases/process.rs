@@ -3,7 +3,7 @@
 use crate::case::{Case, calls, prints, refused};
 
 pub(super) fn all() -> Vec<Case> {
-    [attributes(), refused_programs(), refused_attributes(), refused_policies(), seccomp()]
+    [attributes(), refused_programs(), refused_attributes(), refused_policies(), architectures(), seccomp()]
         .into_iter()
         .flatten()
         .collect()
@@ -194,6 +194,22 @@ fn profile(default: &str, rule: &str) -> Vec<(&'static str, String)> {
 fn with_profile(mut case: Case, rule: &str) -> Case {
     case.changes.extend(profile("SCMP_ACT_ALLOW", rule));
     case
+}
+
+fn architectures() -> Vec<Case> {
+    vec![
+        refused(
+            "architecture that nobody knows",
+            &[("/linux/seccomp", r#"{"defaultAction":"SCMP_ACT_ALLOW","architectures":["SCMP_ARCH_ABACUS"]}"#)],
+            "unknown variant `SCMP_ARCH_ABACUS`",
+        ),
+        prints(
+            "architecture of another machine",
+            &[("/linux/seccomp", r#"{"defaultAction":"SCMP_ACT_ALLOW","architectures":["SCMP_ARCH_AARCH64"]}"#)],
+            "echo runs",
+            "runs\n",
+        ),
+    ]
 }
 
 fn seccomp() -> Vec<Case> {

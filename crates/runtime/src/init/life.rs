@@ -60,13 +60,11 @@ pub(crate) fn become_program(child: &mut Child) -> Result<Infallible> {
 /// Tells whoever listens what went wrong, and exits.
 pub(crate) fn end(child: &Child, result: Result<Infallible>) -> ! {
     let Err(error) = result;
-    match &child.channel {
-        Some(channel) => channel.fail(&error),
-        // After `start` nobody else is there to tell: the container's own stderr, as runc does.
-        None => {
-            let line = format!("{error}\n");
-            let _ = rustix::io::write(rustix::stdio::stderr(), line.as_bytes());
-        }
+    // After `start` nobody else is there to tell, and the filter may forbid to speak on sockets: the container's own
+    // stderr then, as runc does.
+    if !child.channel.as_ref().is_some_and(|channel| channel.fail(&error)) {
+        let line = format!("{error}\n");
+        let _ = rustix::io::write(rustix::stdio::stderr(), line.as_bytes());
     }
     clone::exit(FAILED)
 }

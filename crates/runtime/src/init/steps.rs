@@ -112,7 +112,11 @@ fn become_root(state: &mut InitState) -> Result<()> {
         // The parent writes the mappings.
         state.child.channel()?.wait()?;
     }
-    user::become_root(state.child.plan.keep_groups)
+    user::become_root(state.child.plan.keep_groups)?;
+    match state.plan.namespaces.after_user() {
+        0 => Ok(()),
+        kinds => Ok(unshare(kinds)?),
+    }
 }
 
 /// Until all is recorded, the death of the parent must not leave a half-made container.

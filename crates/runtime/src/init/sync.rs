@@ -152,16 +152,15 @@ impl Channel {
         let _ = self.say(b'w', text.as_bytes(), None);
     }
 
-    /// Child: the error that ends it.
-    pub(crate) fn fail(&self, error: &Error) {
+    /// Child: the error that ends it. Gives whether it could be said.
+    pub(crate) fn fail(&self, error: &Error) -> bool {
         let mut data = vec![kind_to_byte(*error.kind())];
         data.extend_from_slice(error.to_string().as_bytes());
         if let Some(hint) = error.hint() {
             data.push(0);
             data.extend_from_slice(hint.as_bytes());
         }
-        // Without a parent there is nobody to tell.
-        let _ = self.say(b'e', &data, None);
+        self.say(b'e', &data, None).is_ok()
     }
 
     /// The intermediate process: init is made.
@@ -217,7 +216,7 @@ mod tests {
     #[test]
     fn an_error_arrives_with_kind_and_hint() {
         let (parent, child) = channel().unwrap();
-        child.fail(&Error::new(Kind::Exec, "exec: \"x\": no").context("a").with_hint("try y"));
+        assert!(child.fail(&Error::new(Kind::Exec, "exec: \"x\": no").context("a").with_hint("try y")));
         let Word::Failed(error) = parent.receive().unwrap() else { panic!("not an error") };
         assert_eq!(
             (*error.kind(), error.to_string(), error.hint()),

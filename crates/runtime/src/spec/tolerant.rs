@@ -1,7 +1,7 @@
 //! Takes values out of a configuration that the specification says to ignore when they are unknown.
 //! A user that is left out is filled in, and names that the types spell otherwise are respelled.
 
-use oci_spec::runtime::{Arch, Capability};
+use oci_spec::runtime::Capability;
 use serde_json::{Value, json};
 
 /// The lists of capabilities in `process.capabilities`.
@@ -15,9 +15,6 @@ const SCHEDULER_FLAGS: &[(&str, &str)] =
 pub(super) fn prune_spec(spec: &mut Value, ignored: &mut Vec<String>) {
     if let Some(process) = spec.get_mut("process") {
         prune_process(process, ignored);
-    }
-    if let Some(list) = spec.pointer_mut("/linux/seccomp/architectures") {
-        prune_list(list, ignored, "seccomp architecture", |value| Arch::deserialize_value(value).is_ok());
     }
 }
 

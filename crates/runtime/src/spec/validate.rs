@@ -3,8 +3,11 @@
 //! A table of checks, each with one clear line. What only the kernel can judge is left to it.
 
 use std::collections::HashSet;
+use std::path::Path;
 
-use oci_spec::runtime::{Linux, LinuxDeviceType, LinuxNamespaceType, LinuxSchedulerPolicy, Process, Scheduler, Spec};
+use oci_spec::runtime::{
+    Linux, LinuxDeviceType, LinuxNamespace, LinuxNamespaceType, LinuxSchedulerPolicy, Process, Scheduler, Spec,
+};
 
 use crate::error::{Error, Kind, Result};
 
@@ -135,10 +138,15 @@ fn namespaces(facts: &Facts<'_>) -> std::result::Result<(), String> {
         // The runtime's mount namespace belongs to another.
         return Err("a user namespace without a mount namespace can't mount anything: add {\"type\": \"mount\"}".into());
     }
-    match list.iter().find_map(|namespace| namespace.path().as_ref().filter(|path| !path.is_absolute())) {
+    match list.iter().filter_map(joined).find(|path| !path.is_absolute()) {
         Some(path) => Err(format!("namespace path {path:?} is not absolute")),
         None => Ok(()),
     }
+}
+
+/// The path of a namespace that is joined; an empty one is none.
+fn joined(namespace: &LinuxNamespace) -> Option<&Path> {
+    namespace.path().as_deref().filter(|path| !path.as_os_str().is_empty())
 }
 
 fn hostname(facts: &Facts<'_>) -> std::result::Result<(), String> {
@@ -157,7 +165,7 @@ fn user_namespace(facts: &Facts<'_>) -> std::result::Result<(), String> {
     let user = list.iter().find(|namespace| namespace.typ() == LinuxNamespaceType::User);
     match user {
         // Mappings without one mean nothing.
-        Some(user) if user.path().is_none() => {
+        Some(user) if joined(user).is_none() => {
             if !mapped(facts.linux.uid_mappings()) || !mapped(facts.linux.gid_mappings()) {
                 return Err("a new user namespace needs linux.uidMappings and gidMappings".into());
             }
@@ -173,7 +181,7 @@ fn time_offsets(facts: &Facts<'_>) -> std::result::Result<(), String> {
     let list = facts.linux.namespaces().as_deref().unwrap_or_default();
     match list.iter().find(|namespace| namespace.typ() == LinuxNamespaceType::Time) {
         None => return Err("time namespace offsets are set, but there is no time namespace".into()),
-        Some(time) if time.path().is_some() => {
+        Some(time) if joined(time).is_some() => {
             return Err("time namespace offsets can't be set for a time namespace that is joined".into());
         }
         Some(_) => {}
