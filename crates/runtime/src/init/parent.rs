@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use oci_spec::runtime::{Hooks, LinuxIdMapping, Process, Spec};
+use oci_spec::runtime::{Hooks, Process, Spec};
 use rtc_sys::clone::{self, Clone3, Cloned, flags};
 use rtc_sys::{CallExt, Errno};
 
@@ -20,7 +20,6 @@ use crate::host::Host;
 use crate::notify_socket::{self, Listener};
 use crate::options::{CreateOptions, Held, Payload};
 use crate::proc::Proc;
-use crate::rootfs::mount::MountPlan;
 use crate::spec::annotations;
 use crate::state::{OciState, Status, check_id};
 use crate::store::{Init, Lock, Record, Store};
@@ -235,7 +234,7 @@ impl Making {
 
     /// Gives the cgroup to the container's root, where that is a user of its own.
     fn delegate(&self, plan: &InitPlan) -> Result<()> {
-        match (&self.cgroup, owner_of_cgroup(plan)) {
+        match (&self.cgroup, plan.owner_of_cgroup()) {
             (Some(made), Some((uid, gid))) => made.home().delegate(uid, gid),
             _ => Ok(()),
         }
@@ -342,7 +341,7 @@ impl Making {
         state.sealed = None;
         let console = talk.until_ready(&mut || run_runtime_hooks(state.plan.spec.hooks().as_ref(), &oci))?;
         // It has its cgroup namespace by now.
-        self.cgroup.as_ref().map_or(Ok(()), |made| made.settle(pid, owner_of_cgroup(&state.plan)))?;
+        self.cgroup.as_ref().map_or(Ok(()), |made| made.settle(pid, state.plan.owner_of_cgroup()))?;
         if !early {
             self.note_init(proc)?;
         }
@@ -460,20 +459,6 @@ impl Drop for Making {
             self.undo();
         }
     }
-}
-
-/// Who gets the cgroup: the container's root, where that is a user of its own, sees only this cgroup, and has it mounted
-/// for writing.
-fn owner_of_cgroup(plan: &InitPlan) -> Option<(u32, u32)> {
-    let own = flags::NEWUSER | flags::NEWCGROUP;
-    if plan.namespaces.new & own != own || !plan.mounts.iter().any(MountPlan::is_writable_cgroup) {
-        return None;
-    }
-    let root_of = |maps: Option<&Vec<LinuxIdMapping>>| {
-        maps.into_iter().flatten().find(|map| map.container_id() == 0).map(LinuxIdMapping::host_id)
-    };
-    let linux = plan.linux()?;
-    root_of(linux.uid_mappings().as_ref()).zip(root_of(linux.gid_mappings().as_ref()))
 }
 
 /// The process between parent and init where a user namespace is joined: it joins, and makes init as its sibling, with

@@ -4,7 +4,9 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use oci_spec::runtime::{Hook, Linux, LinuxMemoryPolicy, LinuxPersonality, Process, Spec, User};
+use oci_spec::runtime::{Hook, Linux, LinuxIdMapping, LinuxMemoryPolicy, LinuxPersonality, Process, Spec, User};
+
+use rtc_sys::clone::flags;
 
 use super::mounts::Opener;
 use crate::bundle::Bundle;
@@ -165,6 +167,20 @@ impl InitPlan {
             new_keyring: !options.no_new_keyring,
             spec: Rc::clone(&bundle.spec),
         })
+    }
+
+    /// Who gets the cgroup: the container's root, where that is a user of its own, sees only this cgroup, and has it
+    /// mounted for writing.
+    pub(super) fn owner_of_cgroup(&self) -> Option<(u32, u32)> {
+        let own = flags::NEWUSER | flags::NEWCGROUP;
+        if self.namespaces.new & own != own || !self.mounts.iter().any(MountPlan::is_writable_cgroup) {
+            return None;
+        }
+        let root_of = |maps: Option<&Vec<LinuxIdMapping>>| {
+            maps.into_iter().flatten().find(|map| map.container_id() == 0).map(LinuxIdMapping::host_id)
+        };
+        let linux = self.linux()?;
+        root_of(linux.uid_mappings().as_ref()).zip(root_of(linux.gid_mappings().as_ref()))
     }
 
     /// `linux` of config.json.
