@@ -1,7 +1,7 @@
 //! The VM's kernels, initrds and root disk: made once per recipe, kept in a cache.
 //!
 //! The cache is `$RTC_CACHE/vm/<hash>` (by default `/var/cache/rtc/vm/<hash>`); the hash covers every file of
-//! `integration/image` and QEMU's version. Old recipes are not removed.
+//! `integration/image` and QEMU's version. Of other recipes' images, the three that were used last are kept.
 
 use crate::guest::Guest;
 use crate::host;
@@ -11,7 +11,10 @@ use std::env;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
+
+/// How many images of other recipes stay: those of branches that are worked on at the same time.
+const KEPT: usize = 3;
 
 /// A complete image in the cache.
 #[derive(Debug, Clone)]
@@ -32,7 +35,11 @@ impl Image {
         flock(&lock, FlockOperation::LockExclusive).with_context(|| format!("lock {}", cache.display()))?;
         if !image.folder.exists() {
             image.build()?;
+            remove_old(&cache, &image.folder)?;
         }
+        // The time of its last use.
+        let folder = File::open(&image.folder).with_context(|| format!("open {}", image.folder.display()))?;
+        folder.set_modified(SystemTime::now()).with_context(|| format!("touch {}", image.folder.display()))?;
         Ok(image)
     }
 
@@ -69,6 +76,20 @@ impl Image {
         println!("rtc-vm: image built in {:.0} s", began.elapsed().as_secs_f64());
         Ok(())
     }
+}
+
+/// Removes images that other recipes made and that nobody has used for long.
+fn remove_old(cache: &Path, own: &Path) -> Result<()> {
+    let mut others = Vec::new();
+    for entry in fs::read_dir(cache).with_context(|| format!("list {}", cache.display()))? {
+        let entry = entry?;
+        let data = entry.metadata()?;
+        if data.is_dir() && entry.path() != own {
+            others.push((data.modified()?, entry.path()));
+        }
+    }
+    others.sort_unstable_by(|a, b| b.cmp(a));
+    others.iter().skip(KEPT).try_for_each(|(_, folder)| remove_if_there(folder))
 }
 
 fn remove_if_there(folder: &Path) -> Result<()> {
