@@ -146,6 +146,27 @@ fn altered_numbers_are_refused_or_read() {
     assert!(refused > 50, "{refused}");
 }
 
+/// Each generation takes a piece of the stack of whoever makes them.
+#[test]
+fn a_family_of_too_many_generations_is_refused() {
+    let copy = Copy::new("family");
+    let mut tree: Value = serde_json::from_slice(&fs::read(copy.part("tree")).unwrap()).unwrap();
+    let mut first = tree["processes"][0].clone();
+    first["live"]["threads"].as_array_mut().unwrap().truncate(1);
+    first["live"]["threads"][0]["xstate"] = "".into();
+    let family = (1..1200).map(|pid: i32| {
+        let mut process = first.clone();
+        process["pid"] = pid.into();
+        process["ppid"] = (pid - 1).into();
+        process["live"]["threads"][0]["tid"] = pid.into();
+        process
+    });
+    tree["processes"] = family.collect();
+    copy.write("tree", tree.to_string().as_bytes());
+    let error = copy.parse().err().unwrap().to_string();
+    assert!(error.ends_with("process 1002 has more than 1000 ancestors"), "{error}");
+}
+
 /// The JSON pointers to all numbers in a value.
 fn numbers(value: &Value, place: String, places: &mut Vec<String>) {
     match value {

@@ -3,24 +3,27 @@
 //! The slave is opened from the master (`TIOCGPTPEER`, Linux 4.13), never by a path in the container, and bound onto
 //! `/dev/console` by its descriptor (CVE-2025-52565).
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use oci_spec::runtime::{Process, User};
 use rtc_sys::message::{self, Extra};
 use rtc_sys::{CallExt, Errno};
-use rustix::fs::{FileType, OFlags, ResolveFlags};
+use rustix::fs::{FileType, OFlags};
 use rustix::pty::OpenptFlags;
 use rustix::termios::Winsize;
 
 use crate::error::{Context, Error, Kind, Result};
+use crate::proc::Proc;
 use crate::rootfs::options::Bind;
 use crate::rootfs::path::{self, RootDir};
 use crate::rootfs::tree;
 
 /// `DEVPTS_SUPER_MAGIC` (linux/magic.h).
 const DEVPTS_SUPER_MAGIC: u64 = 0x1cd1;
+/// The device `ptmx` (Documentation/admin-guide/devices.txt).
+const PTMX: (u32, u32) = (5, 2);
 /// Major number of pseudoterminal slaves (Documentation/admin-guide/devices.txt).
 const PTS_MAJOR: u32 = 136;
 /// The group of terminals, as devpts has it by the usual `gid=5`.
@@ -33,20 +36,18 @@ pub(crate) struct Terminal {
 }
 
 /// Makes a pseudoterminal in the container's devpts.
-pub(crate) fn open(root: &RootDir, process: &Process) -> Result<Terminal> {
-    // Wherever an image's links lead, it is a devpts, or it is refused below.
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let master = root.open(Path::new("/dev/pts/ptmx"), flags, resolve).map_err(|e| match e.errno() {
-        Errno::ENOENT | Errno::ENXIO => {
-            Error::new(Kind::Invalid, "process.terminal needs a devpts mounted at /dev/pts")
-        }
+pub(crate) fn open(root: &RootDir, process: &Process, proc: &Proc) -> Result<Terminal> {
+    // Wherever an image's links lead, it is the ptmx of a devpts, or it is refused here: before it is opened, for to open
+    // a device can do things, and the container's device rules may not be there yet.
+    let found = root.resolve(Path::new("/dev/pts/ptmx")).map_err(|e| match e.errno() {
+        Errno::ENOENT => Error::new(Kind::Invalid, "process.terminal needs a devpts mounted at /dev/pts"),
         _ => e.into(),
     })?;
-    let fs = rustix::fs::fstatfs(&master).call("fstatfs", "/dev/pts/ptmx")?;
-    if fs.f_type as u64 != DEVPTS_SUPER_MAGIC {
+    let fs = rustix::fs::fstatfs(&found).call("fstatfs", "/dev/pts/ptmx")?;
+    if fs.f_type as u64 != DEVPTS_SUPER_MAGIC || !path::is_char_device(&found, PTMX.0, PTMX.1)? {
         return Err(Error::new(Kind::Invalid, "the container's /dev/pts is not a devpts"));
     }
+    let master = proc.open_link(format!("self/fd/{}", found.as_raw_fd()), OFlags::RDWR)?;
     rustix::pty::unlockpt(&master).call("ioctl", "TIOCSPTLCK, 0")?;
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags).call("ioctl", "TIOCGPTPEER")?;

@@ -108,7 +108,7 @@ fn exec(container: &Container, options: &ExecOptions) -> Result<Executed> {
         oci_state(&container.record, Status::Running, container.record.init.as_ref().map_or(0, |init| init.pid));
     let mut joiner = Joiner {
         kinds: linux.map_or(0, kinds_to_join) & !in_user_namespace,
-        new_keyring: container.record.keyring.clone(),
+        keyring: container.record.keyring.clone(),
         root: container.inherited_root()?,
         init,
         placement: container.record.cgroup.clone(),
@@ -199,7 +199,10 @@ const JOIN: &[Step<Joiner>] = &[
     // Lost by the changes of ids before.
     step("death signal", |_| init::die_with_parent()),
     step("session", |_| rustix::process::setsid().map(drop).call("setsid", "").map_err(Into::into)),
-    step("session keyring", |joiner| joiner.new_keyring.as_deref().map_or(Ok(()), init::join_keyring)),
+    step("session keyring", |joiner| {
+        let Joiner { keyring: Some(name), child, .. } = joiner else { return Ok(()) };
+        init::join_keyring(&child.proc, name, child.plan.process.selinux_label().as_deref())
+    }),
     step("console", Joiner::open_console),
 ];
 
@@ -207,8 +210,8 @@ const JOIN: &[Step<Joiner>] = &[
 #[derive(Debug)]
 struct Joiner {
     kinds: u64,
-    /// The container's id, when the process gets a session keyring.
-    new_keyring: Option<String>,
+    /// The name of the session keyring that it gets.
+    keyring: Option<String>,
     init: OwnedFd,
     /// The container's root, where no mount namespace leads to it.
     root: Option<OwnedFd>,
@@ -295,7 +298,7 @@ impl Joiner {
         if !self.child.plan.process.terminal().unwrap_or(false) {
             return Ok(());
         }
-        let terminal = console::open(&init::current_root()?, &self.child.plan.process)?;
+        let terminal = console::open(&init::current_root()?, &self.child.plan.process, &self.child.proc)?;
         self.child.channel()?.console(terminal.master.as_fd())?;
         console::take(terminal.slave)
     }

@@ -17,6 +17,13 @@ pub(crate) fn set_exec_label(proc: &Proc, apparmor: Option<&str>, selinux: Optio
     Ok(())
 }
 
+/// Sets the SELinux label of keys that this process makes; a line end takes it back.
+pub(crate) fn set_key_label(proc: &Proc, label: &str) -> Result<()> {
+    Ok(proc
+        .write("self/attr/keycreate", label.as_bytes())
+        .context(|| format!("set selinux label of keys {label:?}"))?)
+}
+
 /// Whether SELinux is the kernel's security module: its file system is known.
 pub(crate) fn has_selinux(proc: &Proc) -> bool {
     proc.read("filesystems").is_ok_and(|list| list.lines().any(|line| line.ends_with("\tselinuxfs")))

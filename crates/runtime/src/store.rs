@@ -60,7 +60,7 @@ pub(crate) struct Record {
     /// Where its processes are in resctrl.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) rdt: Option<crate::rdt::Placed>,
-    /// The id by which later processes join the session keyring; `None` with `--no-new-keyring`.
+    /// The name by which later processes join the session keyring; `None` with `--no-new-keyring`.
     #[serde(default)]
     pub(crate) keyring: Option<String>,
     /// The hooks that later commands run, from config.json: it is long, and they need nothing else of it.

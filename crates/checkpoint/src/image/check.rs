@@ -5,12 +5,14 @@ use super::tree::{Backing, Live, Mm, Thread, Tree};
 use crate::error::{Result, bad_image};
 use crate::files::FileId;
 use crate::files::kind::Files;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The end of user addresses.
 const USER_END: u64 = 0x7fff_ffff_f000;
 /// The most instructions of a classic BPF program (BPF_MAXINSNS).
 const MAX_FILTER: usize = 4096;
+/// How many ancestors a process may have: making it takes a piece of our stack for each.
+const DEEPEST: usize = 1000;
 /// The length of the kernel's `siginfo_t`.
 const SIGINFO: usize = rtc_sys::ptrace::SIGINFO_SIZE;
 /// PR_SET_MM_MAP takes no longer auxiliary vector (AT_VECTOR_SIZE words).
@@ -52,18 +54,26 @@ pub fn tree(tree: &Tree, files: &Files, pages: &pages::Reader) -> Result<()> {
 }
 
 fn check_family(tree: &Tree) -> Result<()> {
-    let mut pids = BTreeSet::new();
+    let mut ids = BTreeSet::new();
+    // How many ancestors each living process has.
+    let mut depths = BTreeMap::new();
     for (i, process) in tree.processes.iter().enumerate() {
         let pid = process.pid;
         if pid <= 0 || process.pgid < 0 || process.sid < 0 || !(0..=64).contains(&process.exit_signal) {
             return Err(bad_image(format!("process {pid} has impossible ids")));
         }
-        if i > 0 && !tree.processes[..i].iter().any(|p| p.pid == process.ppid && p.live.is_some()) {
-            return Err(bad_image(format!("process {pid} has no parent before it")));
+        let depth = match depths.get(&process.ppid) {
+            _ if i == 0 => 0,
+            Some(depth) if *depth < DEEPEST => depth + 1,
+            Some(_) => return Err(bad_image(format!("process {pid} has more than {DEEPEST} ancestors"))),
+            None => return Err(bad_image(format!("process {pid} has no parent before it"))),
+        };
+        if process.live.is_some() {
+            depths.insert(pid, depth);
         }
         let threads = process.live.iter().flat_map(|l| l.threads.iter().skip(1)).map(|t| t.tid);
         for id in std::iter::once(pid).chain(threads) {
-            if id <= 0 || !pids.insert(id) {
+            if id <= 0 || !ids.insert(id) {
                 return Err(bad_image(format!("the id {id} is there twice")));
             }
         }

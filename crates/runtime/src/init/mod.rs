@@ -19,7 +19,7 @@ mod user;
 pub(crate) use attributes::{node_mask, set_affinity};
 pub(crate) use child::{Child, current_root};
 pub(crate) use conversation::{Side, Talk, seal_descriptors, set_oom_score, write_pid_file};
-pub(crate) use keyring::join as join_keyring;
+pub(crate) use keyring::{join as join_keyring, name as keyring_name};
 pub(crate) use life::{become_program, end};
 pub(crate) use mounts::Opener;
 pub(crate) use plan::{ProcessPlan, listen_fds};

@@ -138,7 +138,7 @@ impl Making {
         host.make_root()?;
         let (store, lock) = Store::create(host.dir(&options.id))?;
         let mut record = Record::new(&options.id, bundle, placement, &namespaces);
-        record.keyring = (!options.no_new_keyring).then(|| options.id.clone());
+        record.keyring = (!options.no_new_keyring).then(|| super::keyring_name(&options.id));
         let rootless = host.rootless;
         let mut making = Self {
             store,
@@ -211,7 +211,8 @@ impl Making {
     ) -> Result<(InitState, Channel)> {
         let (ours, theirs) = channel()?;
         let anchor = if self.record.inherits_mounts { Some(self.store.make_anchor()?) } else { None };
-        let plan = InitPlan::new(bundle, options, self.cgroup.as_ref().map(Made::home), &proc, anchor)?;
+        let mut plan = InitPlan::new(bundle, options, self.cgroup.as_ref().map(Made::home), &proc, anchor)?;
+        plan.keyring.clone_from(&self.record.keyring);
         self.delegate(&plan)?;
         let mut process_plan = ProcessPlan::new(process, bundle.spec.linux().as_ref(), options.preserve_fds)?;
         process_plan.heed(&bundle.spec)?;

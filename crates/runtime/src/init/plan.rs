@@ -55,7 +55,6 @@ pub(crate) struct ProcessPlan {
 /// What the container's first process does on the way.
 #[derive(Debug)]
 pub(crate) struct InitPlan {
-    pub(crate) id: String,
     pub(crate) spec: Rc<Spec>,
     pub(crate) namespaces: Namespaces,
     pub(crate) id_maps: IdMaps,
@@ -69,7 +68,8 @@ pub(crate) struct InitPlan {
     /// config.json binds its own `/dev`: nothing is made in it.
     pub(crate) foreign_dev: bool,
     pub(crate) no_pivot: bool,
-    pub(crate) new_keyring: bool,
+    /// The name of the session keyring that it gets.
+    pub(crate) keyring: Option<String>,
 }
 
 impl ProcessPlan {
@@ -146,7 +146,6 @@ impl InitPlan {
         let mounts = opener.all(spec.mounts().as_deref().unwrap_or_default(), &bundle.dir, &bundle.rootfs)?;
         let is_dev = |mount: &MountPlan| mount.destination == Path::new("/dev");
         Ok(Self {
-            id: options.id.clone(),
             root: RootPlan {
                 propagation: linux.rootfs_propagation().as_deref().and_then(propagation_type),
                 rootfs: bundle.rootfs.clone(),
@@ -164,7 +163,7 @@ impl InitPlan {
             namespaces,
             id_maps,
             no_pivot: options.no_pivot,
-            new_keyring: !options.no_new_keyring,
+            keyring: None,
             spec: Rc::clone(&bundle.spec),
         })
     }

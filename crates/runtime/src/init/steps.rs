@@ -138,10 +138,9 @@ fn cgroup_namespace(state: &mut InitState) -> Result<()> {
 }
 
 fn session_keyring(state: &mut InitState) -> Result<()> {
-    if !state.plan.new_keyring {
-        return Ok(());
-    }
-    super::keyring::join(&state.plan.id)
+    let Some(name) = &state.plan.keyring else { return Ok(()) };
+    let child = &state.child;
+    super::keyring::join(&child.proc, name, child.plan.process.selinux_label().as_deref())
 }
 
 fn loopback(state: &mut InitState) -> Result<()> {
@@ -223,7 +222,7 @@ fn console(state: &mut InitState) -> Result<()> {
     if !state.child.plan.process.terminal().unwrap_or(false) {
         return Ok(());
     }
-    let terminal = console::open(state.root()?, &state.child.plan.process)?;
+    let terminal = console::open(state.root()?, &state.child.plan.process, &state.child.proc)?;
     console::bind(state.root()?, &terminal.slave)?;
     state.child.channel()?.console(terminal.master.as_fd())?;
     console::take(terminal.slave)

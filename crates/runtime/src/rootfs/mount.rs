@@ -3,8 +3,9 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rtc_sys::Errno;
 use rtc_sys::mount::attr;
+use rtc_sys::{CallExt, Errno};
+use rustix::fs::{Mode, OFlags, XattrFlags};
 
 use super::options::{Attrs, Bind, Idmap, MountOptions};
 use super::path::{self, RootDir};
@@ -180,6 +181,9 @@ impl<'a> Mounter<'a> {
             }
             other => other?,
         };
+        if let ("mqueue", Some((_, label))) = (kind, self.label.and_then(|option| option.split_once('='))) {
+            set_label(&mount, label)?;
+        }
         // A directory made for the mount has nothing to copy, and its mode is not what anyone asked for.
         if options.copy_up && !place.made {
             copyup::copy(place.fd.as_fd(), mount.as_fd()).context(|| "tmpcopyup")?;
@@ -248,6 +252,16 @@ fn is(error: &Error, errno: Errno) -> bool {
 
 fn not_ordinary(kind: &str) -> Error {
     Error::new(Kind::Invalid, format!("filesystem {kind:?} must be mounted on ordinary directory"))
+}
+
+/// Gives the root of a file system that takes no label as an option its SELinux label, as runc does.
+fn set_label(mount: &OwnedFd, label: &str) -> Result<()> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::openat(mount, ".", flags, Mode::empty()).call("openat", ".")?;
+    match rustix::fs::fsetxattr(&root, "security.selinux", label.as_bytes(), XattrFlags::empty()) {
+        Err(rustix::io::Errno::OPNOTSUPP) => Ok(()),
+        other => Ok(other.call("fsetxattr", format_args!("security.selinux, {label}"))?),
+    }
 }
 
 fn propagate(mount: &OwnedFd, options: &MountOptions) -> Result<()> {
