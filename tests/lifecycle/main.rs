@@ -20,5 +20,6 @@ mod output;
 mod processes;
 mod pty;
 mod refused;
+mod rootless;
 mod services;
 mod terminal;

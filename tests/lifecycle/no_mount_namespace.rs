@@ -43,8 +43,12 @@ fn a_whole_life() {
         assert!(made.iter().all(|line| at(line).starts_with(anchor.to_str().unwrap())), "{made:?}");
         // Private all of them: no tag of propagation in front of the dash.
         assert!(made.iter().all(|line| line.split(" - ").next().unwrap().split(' ').nth(6).is_none()), "{made:?}");
-        bundle.call("start", &[]).ok();
         let pid = bundle.state()["pid"].to_string();
+        // rtc waits there from a file that nothing can write to, as in every container.
+        let exe = format!("/proc/{pid}/exe");
+        assert_eq!(fs::read_link(&exe).unwrap().to_str(), Some("/"));
+        assert!(rustix::fs::statvfs(&exe).unwrap().f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY));
+        bundle.call("start", &[]).ok();
         let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/mnt")).unwrap();
         assert_eq!(namespace(&pid), namespace("self"));
         assert_eq!(bundle.exec(&[], &["ls", "/"]).ok(), "bin\ndev\netc\nproc\nsys\ntmp\n");

@@ -251,5 +251,5 @@ fn a_missing_agent_is_an_error() {
 }
 
 fn notify_target(path: PathBuf) -> rtc_runtime::seccomp::Notify {
-    rtc_runtime::seccomp::Notify { path, metadata: None }
+    rtc_runtime::seccomp::Notify { path, metadata: None, reports_sendmsg: false }
 }

@@ -1,7 +1,7 @@
 //! What a process on its way has with it, and what it can do. The order in which it does it stands in
 //! [`steps`](super::steps) and [`life`](super::life).
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rtc_sys::{CallExt, Errno, process};
@@ -211,7 +211,7 @@ impl Child {
         let Some(filter) = &self.plan.filter else { return Ok(()) };
         let listener = filter.load().context(|| "load the seccomp filter")?;
         if let Some(listener) = listener {
-            self.channel()?.listener(listener.as_raw_fd())?;
+            self.channel()?.listener(listener.as_fd())?;
         }
         if self.keeps_privilege_for_filter() {
             self.set_capabilities()?;

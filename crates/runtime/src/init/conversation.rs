@@ -15,6 +15,7 @@ use super::sync::{Channel, Word};
 use crate::console;
 use crate::error::{Context, Error, Kind, Result};
 use crate::proc::Proc;
+use crate::seccomp::Notify;
 use crate::state::OciState;
 
 /// Where the terminal and the pidfd go.
@@ -113,7 +114,7 @@ impl<'a> Talk<'a> {
                 },
                 Word::Failed(error) => return Err(error),
                 Word::Closed => return Err(self.died()),
-                other @ (Word::Made(_) | Word::Listener(_)) => return Err(unexpected(&other)),
+                other @ (Word::Made(_) | Word::Listener(_) | Word::Given(_)) => return Err(unexpected(&other)),
             }
         }
     }
@@ -125,10 +126,8 @@ impl<'a> Talk<'a> {
                 Word::Closed => return Ok(()),
                 Word::Warning(text) => log::warn!("{text}"),
                 Word::Failed(error) => return Err(error),
-                Word::Listener(number) => {
-                    self.pass_listener(number, state)?;
-                    self.channel.go()?;
-                }
+                Word::Listener(number) => self.fetch_listener(number, state)?,
+                Word::Given(listener) => self.pass_listener(&listener, state)?,
                 other => return Err(unexpected(&other)),
             }
         }
@@ -143,16 +142,35 @@ impl<'a> Talk<'a> {
         }
     }
 
-    /// Fetches the filter's listener from the child and hands it to the agent.
-    fn pass_listener(&self, number: i32, state: &OciState) -> Result<()> {
-        let Some(notify) = self.plan.filter.as_ref().and_then(|filter| filter.notify()) else {
-            return Err(Error::new(Kind::System, "a listener without anybody to tell"));
-        };
+    /// Fetches the filter's listener from the child, or has the child give it.
+    ///
+    /// A user who was in another user namespace when this program was executed may not look into the child, which
+    /// nobody in the container may look into either (ptrace(2), "Ptrace access mode checking").
+    fn fetch_listener(&self, number: i32, state: &OciState) -> Result<()> {
         let pidfd = rtc_sys::pidfd::open(self.pid)?;
-        let listener = rtc_sys::pidfd::get_fd(pidfd.as_fd(), number)?;
+        match rtc_sys::pidfd::get_fd(pidfd.as_fd(), number) {
+            Err(e) if e.errno() == Errno::EPERM => {
+                if self.notify()?.reports_sendmsg {
+                    let message = "SCMP_ACT_NOTIFY cannot be used for the sendmsg syscall by a user without privilege";
+                    return Err(Error::new(Kind::Invalid, message));
+                }
+                self.channel.refuse()
+            }
+            listener => self.pass_listener(&listener?, state),
+        }
+    }
+
+    fn notify(&self) -> Result<&Notify> {
+        let notify = self.plan.filter.as_ref().and_then(|filter| filter.notify());
+        notify.ok_or_else(|| Error::new(Kind::System, "a listener without anybody to tell"))
+    }
+
+    /// Hands the filter's listener to the agent.
+    fn pass_listener(&self, listener: &OwnedFd, state: &OciState) -> Result<()> {
         let text = serde_json::to_value(state).map_err(|e| Error::new(Kind::System, e.to_string()))?;
         let state = serde_json::from_value(text).map_err(|e| Error::new(Kind::System, e.to_string()))?;
-        crate::seccomp::notify::send(notify, listener.as_fd(), self.pid, state)
+        crate::seccomp::notify::send(self.notify()?, listener.as_fd(), self.pid, state)?;
+        self.channel.go()
     }
 
     fn died(&self) -> Error {

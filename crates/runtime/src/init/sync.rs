@@ -4,7 +4,7 @@
 //! The child asks, the parent answers `Word::Go`. When the child's end closes without an error before, the child has
 //! executed its program (the socket is close-on-exec) or waits for `start`.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rtc_sys::message::{self, Control, Extra};
 use rtc_sys::{CallExt, Errno};
@@ -29,6 +29,8 @@ pub(crate) enum Word {
     Ready,
     /// The filter is loaded; the listener has this number in the child.
     Listener(i32),
+    /// The listener itself, for a parent that may not fetch it.
+    Given(OwnedFd),
     /// Something to log.
     Warning(String),
     /// The end: what went wrong.
@@ -140,9 +142,14 @@ impl Channel {
     }
 
     /// Child: says which of its descriptors is the filter's listener, by write(2), which a filter may not report.
-    pub(crate) fn listener(&self, number: i32) -> Result<()> {
-        let data = [&b"s"[..], &number.to_ne_bytes()].concat();
+    /// A parent that may not fetch it is given it, by a call that the filter may report, but then the parent ends it.
+    pub(crate) fn listener(&self, listener: BorrowedFd<'_>) -> Result<()> {
+        let data = [&b"s"[..], &listener.as_raw_fd().to_ne_bytes()].concat();
         rustix::io::write(&self.0, &data).call("write", "the parent's socket")?;
+        if self.answer()? {
+            return Ok(());
+        }
+        self.say(b'f', b"", Some(listener))?;
         self.wait()
     }
 
@@ -174,6 +181,7 @@ fn decode(data: &[u8], fd: Option<OwnedFd>) -> Result<Word> {
     Ok(match (tag, fd) {
         (b'm', Some(fd)) => Word::Made(fd),
         (b'c', Some(fd)) => Word::Console(fd),
+        (b'f', Some(fd)) => Word::Given(fd),
         (b'h', None) => Word::Hooks,
         (b'r', None) => Word::Ready,
         (b'w', None) => Word::Warning(String::from_utf8_lossy(rest).into_owned()),

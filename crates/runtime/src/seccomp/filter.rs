@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompFilterFlag as Flag};
+use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction as Action, LinuxSeccompFilterFlag as Flag};
 use rtc_sys::seccomp::{self, Insn};
 
 use super::abi::Machine;
@@ -27,6 +27,8 @@ pub struct Notify {
     pub path: PathBuf,
     /// Handed to the agent as it is: `linux.seccomp.listenerMetadata`.
     pub metadata: Option<String>,
+    /// sendmsg(2) is among the calls that are reported.
+    pub reports_sendmsg: bool,
 }
 
 /// Compiles `linux.seccomp` of config.json for this machine.
@@ -39,7 +41,13 @@ pub fn compile(seccomp: &LinuxSeccomp) -> Result<Filter> {
     let profile = Profile::new(seccomp, Machine::THIS)?;
     let notify = match (profile.notifies(), seccomp.listener_path().as_ref().filter(|p| !p.as_os_str().is_empty())) {
         (false, _) => None,
-        (true, Some(path)) => Some(Notify { path: path.clone(), metadata: seccomp.listener_metadata().clone() }),
+        (true, Some(path)) => Some(Notify {
+            path: path.clone(),
+            metadata: seccomp.listener_metadata().clone(),
+            reports_sendmsg: seccomp.syscalls().iter().flatten().any(|entry| {
+                entry.action() == Action::ScmpActNotify && entry.names().iter().any(|name| name == "sendmsg")
+            }),
+        }),
         (true, None) => {
             let message = "linux.seccomp.listenerPath is not set, but SCMP_ACT_NOTIFY is used";
             return Err(Error::new(Kind::Invalid, message));

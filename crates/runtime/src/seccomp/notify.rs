@@ -69,7 +69,7 @@ mod tests {
 
     #[test]
     fn the_agent_gets_the_state_of_the_process() {
-        let notify = Notify { path: "/run/agent".into(), metadata: Some("profile 7".into()) };
+        let notify = Notify { path: "/run/agent".into(), metadata: Some("profile 7".into()), reports_sendmsg: false };
         let mut state = State::default();
         state.set_version("1.2.0".into()).set_id("web1".into()).set_pid(Some(7)).set_bundle("/b".into());
         let text = String::from_utf8(message(&notify, 42, state).unwrap()).unwrap();
