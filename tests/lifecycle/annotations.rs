@@ -32,24 +32,27 @@ fn output_of_hooks_goes_to_files() {
 /// What the container's cgroup namespace shows is the whole cgroup, of which its processes have only a part.
 #[test]
 fn a_cgroup_can_be_delegated() {
-    differs(&[(Kind::Runc, "knows no such annotation"), (Kind::Crun, "makes one level")], || {
-        let bundle = annotated(&["sleep", "1000"], json!({ "run.oci.delegate-cgroup": "payload/main" }));
-        let bundle = bundle.with(|config| {
-            config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({ "type": "cgroup" }));
-        });
-        let bundle = bundle.running();
-        assert_eq!(cgroup_line(&bundle.exec(&[], &["cat", "/proc/self/cgroup"]).ok()), "0::/payload/main");
-        let pid = bundle.state()["pid"].to_string();
-        let seen = cgroup_line(&fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap());
-        assert!(seen.ends_with(&format!("/{}/payload/main", bundle.id)), "{seen}");
-        bundle.call("pause", &[]).ok();
-        assert_eq!(bundle.status(), "paused");
-        bundle.call("resume", &[]).ok();
-        bundle.call("delete", &["--force"]).ok();
-        bundle.assert_gone();
-        let climbing = annotated(&["true"], json!({ "run.oci.delegate-cgroup": "../x" }));
-        climbing.call("run", &[]).fails(1, "leads out of the container's cgroup");
-    });
+    differs(
+        &[(Kind::Runc, "knows no such annotation"), (Kind::Crun, "has its own words for a path that leads out")],
+        || {
+            let bundle = annotated(&["sleep", "1000"], json!({ "run.oci.delegate-cgroup": "payload/main" }));
+            let bundle = bundle.with(|config| {
+                config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({ "type": "cgroup" }));
+            });
+            let bundle = bundle.running();
+            assert_eq!(cgroup_line(&bundle.exec(&[], &["cat", "/proc/self/cgroup"]).ok()), "0::/payload/main");
+            let pid = bundle.state()["pid"].to_string();
+            let seen = cgroup_line(&fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap());
+            assert!(seen.ends_with(&format!("/{}/payload/main", bundle.id)), "{seen}");
+            bundle.call("pause", &[]).ok();
+            assert_eq!(bundle.status(), "paused");
+            bundle.call("resume", &[]).ok();
+            bundle.call("delete", &["--force"]).ok();
+            bundle.assert_gone();
+            let climbing = annotated(&["true"], json!({ "run.oci.delegate-cgroup": "../x" }));
+            climbing.call("run", &[]).fails(1, "leads out of the container's cgroup");
+        },
+    );
 }
 
 fn cgroup_line(text: &str) -> String {

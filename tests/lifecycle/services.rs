@@ -46,7 +46,7 @@ fn readiness_is_passed_on() {
 /// anew by a restore, whether there is a manager or not; on a machine where nothing else of rtc's is left, too.
 #[test]
 fn a_container_with_a_manager_is_saved_and_comes_back() {
-    differs(&[(Kind::Runc, "has no CRIU here"), (Kind::Crun, "has no CRIU here")], || {
+    differs(&[(Kind::Runc, "CRIU saves no such mount"), (Kind::Crun, "CRIU saves no such mount")], || {
         let bundle = Bundle::new(&["sh", "-c", "i=0; while :; do i=$((i + 1)); echo $i > /n; usleep 10000; done"]);
         let _manager = manager(&bundle);
         let (out, err) = (bundle.file("out"), bundle.file("err"));

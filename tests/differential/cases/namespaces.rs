@@ -9,7 +9,7 @@ const TIME: &str = r#"{"monotonic":{"secs":7,"nanosecs":5},"boottime":{"secs":-3
 const NO_MOUNT: [(&str, &str); 2] = [("/linux/namespaces", r#"[{"type":"pid"}]"#), ("/hostname", "null")];
 
 pub(super) fn all() -> Vec<Case> {
-    [kinds(), without_mounts(), refusals(), refused_settings()].into_iter().flatten().collect()
+    [kinds(), host_mounts_and_cgroups(), refusals(), refused_settings()].into_iter().flatten().collect()
 }
 
 fn kinds() -> Vec<Case> {
@@ -18,12 +18,6 @@ fn kinds() -> Vec<Case> {
     vec![
         prints("own pid namespace", &[], "echo $$", "1\n"),
         prints("own network namespace", &[], "cut -d: -f1 /proc/net/dev | tail -n +3 | tr -d ' '", "lo\n"),
-        prints(
-            "delegated cgroup",
-            &[(ADD, r#"{"type":"cgroup"}"#), ("/annotations", r#"{"run.oci.delegate-cgroup":"leaf"}"#)],
-            "grep ^0: /proc/self/cgroup",
-            "0::/leaf\n",
-        ),
         prints("own cgroup namespace", &[(ADD, r#"{"type":"cgroup"}"#)], "grep ^0: /proc/self/cgroup", "0::/\n"),
         prints(
             "user namespace",
@@ -77,8 +71,14 @@ fn kinds() -> Vec<Case> {
     ]
 }
 
-fn without_mounts() -> Vec<Case> {
+fn host_mounts_and_cgroups() -> Vec<Case> {
     vec![
+        prints(
+            "delegated cgroup",
+            &[(ADD, r#"{"type":"cgroup"}"#), ("/annotations", r#"{"run.oci.delegate-cgroup":"leaf"}"#)],
+            "grep ^0: /proc/self/cgroup",
+            "0::/leaf\n",
+        ),
         prints(
             "no mount namespace",
             &NO_MOUNT,
