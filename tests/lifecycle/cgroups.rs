@@ -58,3 +58,17 @@ fn a_life_below_a_threaded_cgroup() {
         assert!(!own.exists());
     });
 }
+
+/// Linux since 6.14 kills who is born in a cgroup that was once killed.
+#[test]
+fn a_cgroup_that_was_killed_is_taken_over() {
+    let bundle = Bundle::new(&["sleep", "1000"]);
+    let cgroup = cgroup2().join(&bundle.id);
+    fs::create_dir(&cgroup).unwrap();
+    fs::write(cgroup.join("cgroup.kill"), "1").unwrap();
+    let bundle = bundle.running();
+    let pid = bundle.state()["pid"].to_string();
+    assert!(fs::read_to_string(cgroup.join("cgroup.procs")).unwrap().lines().any(|line| line == pid));
+    bundle.call("delete", &["--force"]).ok();
+    assert!(!cgroup.exists());
+}

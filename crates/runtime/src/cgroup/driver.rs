@@ -36,6 +36,12 @@ pub struct Made {
     delegated: Option<PathBuf>,
     /// Keeps it until the container is there.
     holder: Option<Holder>,
+    /// It was there already, without a process.
+    ///
+    /// Whoever is born in a cgroup that was once killed (`cgroup.kill`) dies at once, where his parent's was not: the
+    /// kernel compares the count of such kills of the wrong two (cgroup_css_set_fork, since 6.14 and its stable
+    /// kernels).
+    pub taken_over: bool,
 }
 
 impl Made {
@@ -133,11 +139,14 @@ impl Placement {
             return self.make_scope(&scope, wanted).map(Some);
         }
         let made = Hierarchy::find().and_then(|hierarchy| {
-            note(hierarchy.open(self)?.is_none())?;
-            hierarchy.create(self)
+            let taken_over = hierarchy.open(self)?.is_some();
+            note(!taken_over)?;
+            Ok((hierarchy.create(self)?, taken_over))
         });
         match made {
-            Ok(cgroup) => Ok(Some(Made { cgroup, home: None, delegated: self.delegated.clone(), holder: None })),
+            Ok((cgroup, taken_over)) => {
+                Ok(Some(Made { cgroup, home: None, delegated: self.delegated.clone(), holder: None, taken_over }))
+            }
             Err(error) if wanted.rootless && !is_taken(&error) => without(wanted, error),
             Err(error) => Err(error),
         }
@@ -176,7 +185,7 @@ impl Placement {
             descend(above, below, Controllers::HandDown)?;
             home = Some(lowest);
         }
-        Ok(Made { cgroup, home, delegated: self.delegated.clone(), holder: Some(holder) })
+        Ok(Made { cgroup, home, delegated: self.delegated.clone(), holder: Some(holder), taken_over: false })
     }
 
     /// Whether processes can be moved there that may not be born there: by the user's systemd.

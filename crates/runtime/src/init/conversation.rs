@@ -174,8 +174,10 @@ impl<'a> Talk<'a> {
     }
 
     fn died(&self) -> Error {
-        Error::new(Kind::System, format!("the container's process {} ended before it was ready", self.pid))
-            .with_hint("it may have been killed for want of memory: see the kernel's log")
+        Error::new(Kind::System, format!("the container's process {} ended before it was ready", self.pid)).with_hint(
+            "it may have been killed for want of memory: see the kernel's log; or the caller is in a cgroup that \
+                 was once killed by cgroup.kill: call from another",
+        )
     }
 }
 

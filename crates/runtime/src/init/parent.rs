@@ -252,9 +252,11 @@ impl Making {
         state.cgroup_namespace = entered.cgroup.take();
         let joins_user = state.plan.namespaces.join_user.clone();
         let kinds = state.plan.namespaces.clone_flags();
+        state.waits_for_cgroup = joins_user.is_none() && self.cgroup.as_ref().is_some_and(|made| made.taken_over);
+        let birthplace = self.cgroup.as_ref().filter(|_| !state.waits_for_cgroup);
         let what = Clone3 {
             flags: if joins_user.is_some() { 0 } else { kinds },
-            cgroup: self.cgroup.as_ref().map(|made| made.home().dirfd()),
+            cgroup: birthplace.map(|made| made.home().dirfd()),
             set_tid: &[],
         };
         let cloned = match clone::clone3(&what) {
@@ -269,8 +271,8 @@ impl Making {
             Cloned::Parent { pid, pidfd } => {
                 self.pid = pid;
                 self.init = Some(pidfd);
-                if let (true, Some(placement)) = (state.waits_for_cgroup, &self.record.cgroup) {
-                    placement.move_process(pid)?;
+                if state.waits_for_cgroup {
+                    self.move_init()?;
                 }
                 entered.finish()?;
                 // The intermediate process lives on until init is born.
@@ -283,6 +285,15 @@ impl Making {
                 None => life::lead(state),
                 Some(path) => intermediate(state, &path, kinds),
             },
+        }
+    }
+
+    /// Moves init to where it couldn't be born.
+    fn move_init(&self) -> Result<()> {
+        match (&self.record.cgroup, &self.cgroup) {
+            (Some(placement), _) if placement.can_move() => placement.move_process(self.pid),
+            (_, Some(made)) => made.home().add(self.pid),
+            _ => Ok(()),
         }
     }
 
