@@ -1,42 +1,20 @@
 # Docker with rtc as its default runtime and systemd as its cgroup driver, in the guest where both are services.
 # guest: systemd
 
-image=localhost/rtc-test:latest
+. /rtc/suites/dockerd.sh
 
 setup() {
-    install_rtc
-    # The daemon of Debian's package refuses to start without a program of this name.
-    [ -e /usr/local/bin/runc ] || ln -s rtc /usr/local/bin/runc
-    mkdir -p /etc/docker
-    jq 'del(."exec-opts") | ."default-runtime" = "rtc"' /rtc/contrib/docker/daemon.json > /etc/docker/daemon.json
-    systemctl start docker
-    mkdir /tmp/image
-    tar -C /tmp/image -xf /usr/lib/rtc-images/test.tar
-    local manifest
-    manifest=/tmp/image/blobs/sha256/$(jq -r '.manifests[0].digest[7:]' /tmp/image/index.json)
-    docker import -c 'ENV PATH=/bin:/usr/bin' "/tmp/image/blobs/sha256/$(jq -r '.layers[0].digest[7:]' "$manifest")" $image
-    rm -r /tmp/image
+    start_docker 'del(."exec-opts") | ."default-runtime" = "rtc"'
     same "rtc systemd 2" "$(docker info -f '{{.DefaultRuntime}} {{.CgroupDriver}} {{.CgroupVersion}}')"
 }
 
 cleanup() {
-    docker rm -f $(docker ps -aq)
-    docker network prune -f
-}
-
-# field NAME TEMPLATE: from docker's own account of a container.
-field() {
-    docker inspect --format "{{$2}}" "$1"
+    remove_all
 }
 
 # scope NAME: where the container's cgroup is on the host.
 scope() {
     echo "/sys/fs/cgroup/system.slice/docker-$(field "$1" .Id).scope"
-}
-
-# is NAME TEXT TEMPLATE
-is() {
-    [ "$(field "$1" "$3")" = "$2" ]
 }
 
 case_run_sets_up_what_was_asked() {
@@ -110,10 +88,6 @@ case_a_container_lives_as_docker_says() {
     same "" "$(rtc --root /var/run/docker/runtime-runc/moby list -q)"
 }
 
-logged() {
-    docker logs "$1" 2>&1 | grep -qx "$2"
-}
-
 case_containers_talk_on_a_network_and_to_the_host() {
     docker network create inner
     docker run -d --name store --network inner $image redis-server --save "" --bind 0.0.0.0 --protected-mode no
@@ -145,22 +119,59 @@ case_restart_policy_health_and_memory() {
     docker rm -f again healthy hungry
 }
 
+case_namespaces_of_another_and_what_exec_asks_for() {
+    local began
+    began=$(date +%s)
+    docker run -d --name target --network none --shm-size 2m --ipc shareable --sysctl kernel.msgmax=4242 $image sleep 1000
+    docker run --rm --network container:target --pid container:target --ipc container:target \
+        --security-opt seccomp=unconfined --security-opt apparmor=unconfined $image sh -euxc '
+            [ "$(cat /proc/1/comm)" = sleep ]
+            for kind in net pid ipc; do [ "$(readlink /proc/1/ns/$kind)" = "$(readlink /proc/self/ns/$kind)" ]; done
+            [ "$(df -k /dev/shm | awk "END { print \$2 }")" = 2048 ]
+            [ "$(cat /proc/sys/kernel/msgmax)" = 4242 ]
+            [ "$(cat /proc/self/attr/current)" = unconfined ]
+            grep -q "^Seccomp:.0$" /proc/self/status'
+    echo '{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+        {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 121}]}' > /tmp/profile.json
+    contains "$(docker run --rm --network none --security-opt seccomp=/tmp/profile.json $image mkdir /new 2>&1 || true)" \
+        "Remote I/O error"
+    same "$(sed -n 's/^CapBnd/CapEff/p' /proc/self/status)" "$(docker exec --privileged target grep CapEff /proc/self/status)"
+    docker exec -d -e WORD=later -w /data target sh -c 'echo $WORD > word'
+    until_true docker exec target grep -x later /data/word
+    echo from the host > /tmp/file
+    docker cp /tmp/file target:/data/
+    same "from the host" "$(docker cp target:/data/file - | tar -xO)"
+    docker commit -c 'CMD cat /data/word /data/file' target committed
+    same "later from the host" "$(docker run --rm --network none committed | paste -sd' ')"
+    docker image rm committed
+    same "PID COMMAND sleep" "$(docker top target -o pid,comm | sed 's/[0-9]//g' | xargs)"
+    docker rm -f target
+    local events
+    events=$(docker events --since "$began" --until "$(($(date +%s) + 1))" --filter container=target --format '{{.Action}}')
+    # Each kind once, in the order of their first time.
+    same "create start exec_create exec_start exec_die pause unpause kill die destroy" "$(sed 's/:.*//' <<< "$events" |
+        awk '!seen[$0]++' | grep -v -e top -e archive -e extract -e commit | xargs)"
+    rm /tmp/profile.json /tmp/file
+}
+
 case_checkpoint_and_start_from_it() {
-    docker run -d --name saved --network none $image sh -c "$counter"
-    until_true docker exec saved test -e /count
+    checkpoint_and_start rtc
+}
+
+# checkpoint_and_start RUNTIME
+checkpoint_and_start() {
+    start_counter saved --runtime "$1"
+    docker checkpoint create --leave-running saved look
+    same running "$(field saved .State.Status)"
     docker checkpoint create saved first
+    # Docker tells no shim but runc's that the container is to end.
+    [ "$1" = rtc ] || docker kill saved
     until_true is saved exited .State.Status
     contains "$(docker checkpoint ls saved)" first
     local before
     before=$(docker cp saved:/count - | tar -xO)
     docker start --checkpoint first saved
-    local seen
-    while :; do
-        seen=$(docker exec saved cat /count)
-        same "${before% *}" "${seen% *}"
-        [ "${seen#* }" -le "${before#* }" ] || break
-        sleep 0.1
-    done
+    counts_on saved "$before"
     same "docker-default (enforce)" "$(docker exec saved cat /proc/1/attr/current)"
     docker rm -f saved
 }
@@ -191,6 +202,11 @@ case_rtcs_own_shim() {
     docker start web
     same running "$(docker inspect -f '{{.State.Status}}' web)"
     docker rm -f web
+    until_true no_shim
+}
+
+case_checkpoint_by_rtcs_own_shim() {
+    checkpoint_and_start io.containerd.rtc.v2
     until_true no_shim
 }
 

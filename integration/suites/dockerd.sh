@@ -1,0 +1,68 @@
+# What the suites that drive Docker share.
+
+image=localhost/rtc-test:latest
+
+# start_docker FILTER: the daemon with contrib's settings as this filter of jq changes them, and an image to run.
+start_docker() {
+    install_rtc
+    # The daemon of Debian's package refuses to start without a program of this name; BuildKit calls it by the name.
+    [ -e /usr/local/bin/runc ] || ln -s rtc /usr/local/bin/runc
+    mkdir -p /etc/docker
+    jq "$1" /rtc/contrib/docker/daemon.json > /etc/docker/daemon.json
+    restart_docker
+    docker image inspect -f '{{.Id}}' $image || import_image
+}
+
+restart_docker() {
+    # The unit may be started three times a minute only.
+    systemctl reset-failed docker
+    systemctl restart docker
+}
+
+import_image() {
+    local work manifest
+    work=$(mktemp -d)
+    tar -C "$work" -xf /usr/lib/rtc-images/test.tar
+    manifest=$work/blobs/sha256/$(jq -r '.manifests[0].digest[7:]' "$work/index.json")
+    docker import -c 'ENV PATH=/bin:/usr/bin' "$work/blobs/sha256/$(jq -r '.layers[0].digest[7:]' "$manifest")" $image
+    rm -r "$work"
+}
+
+remove_all() {
+    docker rm -f $(docker ps -aq)
+    docker network prune -f
+}
+
+# field NAME TEMPLATE: from docker's own account of a container.
+field() {
+    docker inspect --format "{{$2}}" "$1"
+}
+
+# is NAME TEXT TEMPLATE
+is() {
+    [ "$(field "$1" "$3")" = "$2" ]
+}
+
+# logged NAME LINE
+logged() {
+    docker logs "$1" 2>&1 | grep -qx "$2"
+}
+
+# start_counter NAME [OPTION...]: returns once it counts.
+start_counter() {
+    local name=$1
+    shift
+    docker run -d --name "$name" --network none "$@" $image sh -c "$counter"
+    until_true docker exec "$name" test -e /count
+}
+
+# counts_on NAME COUNT: the same program, further than it was.
+counts_on() {
+    local seen
+    while :; do
+        seen=$(docker exec "$1" cat /count)
+        same "${2% *}" "${seen% *}"
+        [ "${seen#* }" -le "${2#* }" ] || return 0
+        sleep 0.1
+    done
+}
