@@ -8,6 +8,7 @@ set -euo pipefail
 
 suite=trixie
 old_suite=bookworm
+new_suite=sid
 disk_size=3000M
 recipe=$(cd "$(dirname "$0")" && pwd)
 out=$1
@@ -47,9 +48,20 @@ collect_sources() {
             if (sub(" " mine " ", " " suite " ") || sub(" " mine "-", " " suite "-")) print
         }' "$file" >> "$out/$suite.list"
     done
+    [ "$suite" != "$new_suite" ] || without_siblings
     find "$out" -maxdepth 1 -name "$suite.*" -empty -delete
     [ -f "$out/$suite.sources" ] || [ -f "$out/$suite.list" ] ||
         die "no apt source of Debian $mine with component main was found in /etc/apt, so $suite can't be fetched"
+}
+
+# Debian's newest suite has none beside it, for updates or security.
+without_siblings() {
+    touch "$out/$new_suite.sources" "$out/$new_suite.list"
+    sed -i -E "s/ $new_suite-[^ ]+//g" "$out/$new_suite.sources"
+    awk 'BEGIN { RS = ""; ORS = "\n\n" } !/(^|\n)Suites:[ \t]*(\n|$)/ && !/security/' "$out/$new_suite.sources" \
+        > "$out/$new_suite.sources.left"
+    mv "$out/$new_suite.sources.left" "$out/$new_suite.sources"
+    sed -i "/ $new_suite-\|security/d" "$out/$new_suite.list"
 }
 
 # How this machine's apt fetches (proxies, checks of dates, languages), for the apt that fills the root folder.
@@ -80,6 +92,17 @@ add_old_kernel() {
     chroot "$root" depmod "$version"
     make_boot_files "$version" -debian12
     rm -rf "$old" "$root/boot/vmlinuz-$version"
+}
+
+# Debian 13's containerd is 1.7. The next one of Debian's needs no library that it lacks, and lies beside it.
+add_containerd_2() {
+    local new=$out/new
+    mmdebstrap --mode=root --variant=extract --include=containerd --aptopt="$out/apt.conf" \
+        --aptopt='Acquire::Check-Valid-Until "false"' "$new_suite" "$new" "$out/$new_suite".* >> "$log" 2>&1 ||
+        die "containerd of Debian $new_suite could not be fetched: $(grep -m1 '^E:' "$log" || echo 'mmdebstrap failed')"
+    install -D -t "$root/usr/lib/rtc-peers/containerd2" "$new"/usr/bin/containerd "$new"/usr/bin/containerd-shim-runc-v2 \
+        "$new"/usr/bin/ctr
+    rm -rf "$new"
 }
 
 # entries FILE: its lines without comments and empty ones.
@@ -156,10 +179,12 @@ make_disk() {
 
 collect_sources "$suite"
 collect_sources "$old_suite"
+collect_sources "$new_suite"
 collect_apt_settings
 make_root
 overlay
 make_boot_files "$(ls "$root/usr/lib/modules")" ""
 add_old_kernel
+add_containerd_2
 make_disk
 rm -rf "$root" "$out/apt.conf" "$out"/*.sources "$out"/*.list

@@ -1,222 +1,11 @@
 # Kubernetes' way: containerd's CRI plugin with rtc, behind its own shim (handler rtc) and behind runc's (handler runc).
-#
-# The client is curl, which speaks gRPC's HTTP/2, with protoc for the messages (cri.proto). Pods use the host's network,
-# so no network plugin is needed, and the pause image is made here.
 
-image=localhost/rtc-test:latest
-pause=localhost/rtc-pause:latest
-top=/run/cri-test
-socket=$top/containerd.sock
-# The namespace that the plugin keeps its containers in.
-space=k8s.io
+suite=cri-test
+programs=/usr/bin
+. /rtc/suites/cri-client.sh
 
 setup() {
-    install_rtc
-    mkdir -p $top /var/lib/cri-test /var/log/pods
-    settings > $top/config.toml
-    pause_image $top/pause.tar
-    setsid containerd --config $top/config.toml > /var/log/cri.log 2>&1 < /dev/null &
-    until_true ctr --address $socket version
-    ctr --address $socket --namespace $space image import /usr/lib/rtc-images/test.tar
-    ctr --address $socket --namespace $space image import $top/pause.tar
-    until_true known $image
-    until_true known $pause
-}
-
-settings() {
-    cat << END
-version = 2
-root = "/var/lib/cri-test"
-state = "$top/state"
-[grpc]
-  address = "$socket"
-[plugins."io.containerd.grpc.v1.cri"]
-  sandbox_image = "$pause"
-  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.rtc]
-    runtime_type = "io.containerd.rtc.v2"
-    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.rtc.options]
-      BinaryName = "/usr/local/bin/rtc"
-      Root = "$top/rtc"
-  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
-    runtime_type = "io.containerd.runc.v2"
-    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
-      BinaryName = "/usr/local/bin/rtc"
-      Root = "$top/runc"
-END
-}
-
-# pause_image FILE: an image whose only program sleeps.
-pause_image() {
-    local work
-    work=$(mktemp -d)
-    mkdir -p "$work/root/bin" "$work/image/blobs/sha256"
-    cp "$(command -v busybox)" "$work/root/bin/busybox"
-    tar -C "$work/root" -cf "$work/layer" .
-    local layer config manifest
-    layer=$(blob "$work" layer)
-    printf '{"architecture":"amd64","os":"linux","config":{"Cmd":["/bin/busybox","sleep","1000000"]},"rootfs":{"type":"layers","diff_ids":["sha256:%s"]}}' "$layer" > "$work/config"
-    config=$(blob "$work" config)
-    printf '{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":%s,"layers":[%s]}' \
-        "$(descriptor "$work" config image.config.v1+json)" "$(descriptor "$work" layer image.layer.v1.tar)" > "$work/manifest"
-    manifest=$(descriptor "$work" manifest image.manifest.v1+json)
-    blob "$work" manifest
-    printf '{"schemaVersion":2,"manifests":[%s,"annotations":{"io.containerd.image.name":"%s"}}]}' \
-        "${manifest%\}}" $pause > "$work/image/index.json"
-    echo '{"imageLayoutVersion":"1.0.0"}' > "$work/image/oci-layout"
-    tar -C "$work/image" -cf "$1" .
-    rm -r "$work"
-}
-
-# blob WORK NAME: puts a file among an image's blobs and gives its digest.
-blob() {
-    local digest
-    digest=$(sha256sum "$1/$2" | cut -d ' ' -f 1)
-    cp "$1/$2" "$1/image/blobs/sha256/$digest"
-    echo "$digest"
-}
-
-# descriptor WORK NAME TYPE
-descriptor() {
-    printf '{"mediaType":"application/vnd.oci.%s","digest":"sha256:%s","size":%s}' \
-        "$3" "$(sha256sum "$1/$2" | cut -d ' ' -f 1)" "$(stat -c %s "$1/$2")"
-}
-
-# cri SERVICE/METHOD REQUEST-TYPE RESPONSE-TYPE [REQUEST]: the response as text, or its error and status 1.
-# In a subshell, without the trace: there are many calls.
-cri() (
-    { set +x; } 2> /dev/null
-    local work length
-    work=$(mktemp -d)
-    protoc --proto_path=/rtc/suites --encode="runtime.v1.$2" cri.proto <<< "${4:-}" > "$work/message"
-    length=$(printf '%08x' "$(stat -c %s "$work/message")")
-    # gRPC puts five bytes in front of a message: not compressed, and its length.
-    { printf "\\x00\\x${length:0:2}\\x${length:2:2}\\x${length:4:2}\\x${length:6:2}"; cat "$work/message"; } > "$work/request"
-    curl --silent --show-error --http2-prior-knowledge --unix-socket $socket --request POST \
-        --header 'content-type: application/grpc' --header 'te: trailers' --data-binary "@$work/request" \
-        --dump-header "$work/headers" --output "$work/response" "http://cri/runtime.v1.$1"
-    if ! tr -d '\r' < "$work/headers" | grep -qi '^grpc-status: 0$'; then
-        grep -i '^grpc-' "$work/headers"
-        rm -r "$work"
-        return 1
-    fi
-    tail -c +6 "$work/response" | protoc --proto_path=/rtc/suites --decode="runtime.v1.$3" cri.proto
-    rm -r "$work"
-)
-
-known() {
-    cri ImageService/ImageStatus ImageRequest ImageStatusResponse "image { image: \"$1\" }" | grep -q sha256
-}
-
-# quoted FIELD: the value of a field in text that comes in.
-quoted() {
-    sed -n "s/^ *$1: \"\\(.*\\)\"\$/\\1/p"
-}
-
-# pod_config NAME
-pod_config() {
-    echo "metadata { name: \"$1\" uid: \"$1\" namespace: \"tests\" } log_directory: \"/var/log/pods/$1\"
-        linux { cgroup_parent: \"/pods/$1\" security_context { namespace_options { network: NODE pid: CONTAINER } } }"
-}
-
-# run_pod NAME HANDLER
-run_pod() {
-    cri RuntimeService/RunPodSandbox RunPodSandboxRequest RunPodSandboxResponse \
-        "config { $(pod_config "$1") } runtime_handler: \"$2\"" | quoted pod_sandbox_id
-}
-
-# create_container POD-ID POD-NAME NAME SCRIPT [MORE-OF-CONFIG]
-create_container() {
-    cri RuntimeService/CreateContainer CreateContainerRequest CreateContainerResponse "pod_sandbox_id: \"$1\"
-        config { metadata { name: \"$3\" } image { image: \"$image\" } command: \"/bin/sh\" args: \"-c\" args: \"$4\"
-            log_path: \"$3.log\" linux {
-                resources { memory_limit_in_bytes: 67108864 cpu_period: 100000 cpu_quota: 50000 }
-                security_context { namespace_options { network: NODE pid: CONTAINER } } } ${5:-} }
-        sandbox_config { $(pod_config "$2") }" | quoted container_id
-}
-
-# container METHOD ID [TIMEOUT]
-container() {
-    cri "RuntimeService/$1" ContainerRequest Empty "container_id: \"$2\" timeout: ${3:-0}"
-}
-
-pod() {
-    cri "RuntimeService/$1" PodSandboxRequest Empty "pod_sandbox_id: \"$2\""
-}
-
-container_status() {
-    cri RuntimeService/ContainerStatus ContainerRequest ContainerStatusResponse "container_id: \"$1\""
-}
-
-has_state() {
-    container_status "$1" | grep -q "$2"
-}
-
-# exec_sync ID SCRIPT
-exec_sync() {
-    cri RuntimeService/ExecSync ExecSyncRequest ExecSyncResponse \
-        "container_id: \"$1\" cmd: \"sh\" cmd: \"-c\" cmd: \"$2\" timeout: 60"
-}
-
-# container_pid HANDLER ID: of its first process, as rtc says.
-container_pid() {
-    rtc --root "$top/$1/$space" state "$2" | jq .pid
-}
-
-# shim_count NAME
-shim_count() {
-    ps -eo args= | grep -c "^[^ ]*/$1 .*$space" || true
-}
-
-# a_pod HANDLER SHIM: a pod with two containers lives and goes away.
-a_pod() {
-    local handler=$1 shim=$2
-    local pod first second out
-    pod=$(run_pod "pod-$handler" "$handler")
-    [ -n "$pod" ]
-    contains "$(cri RuntimeService/PodSandboxStatus PodSandboxRequest PodSandboxStatusResponse "pod_sandbox_id: \"$pod\"")" \
-        "runtime_handler: \"$handler\""
-    first=$(create_container "$pod" "pod-$handler" first 'echo started; while :; do sleep 0.1; done')
-    second=$(create_container "$pod" "pod-$handler" second 'exit 7')
-    container StartContainer "$first"
-    container StartContainer "$second"
-    until_true has_state "$second" CONTAINER_EXITED
-    contains "$(container_status "$second")" "exit_code: 7"
-    contains "$(container_status "$first")" "state: CONTAINER_RUNNING"
-    until_true grep -q 'stdout F started' "/var/log/pods/pod-$handler/first.log"
-    # One shim serves the pod and its containers.
-    same 1 "$(shim_count "$shim")"
-    out=$(exec_sync "$first" 'echo out; echo err >&2; cat /proc/1/cgroup; exit 3')
-    contains "$out" 'stdout: "out\n'
-    contains "$out" 'stderr: "err\n"'
-    contains "$out" "exit_code: 3"
-    # In a cgroup namespace of its own.
-    contains "$out" '0::/\n'
-    contains "$(cat "/sys/fs/cgroup/pods/pod-$handler/$first/cgroup.procs")" "$(container_pid "$handler" "$first")"
-    same 67108864 "$(cat "/sys/fs/cgroup/pods/pod-$handler/$first/memory.max")"
-    cri RuntimeService/UpdateContainerResources UpdateContainerResourcesRequest Empty \
-        "container_id: \"$first\" linux { memory_limit_in_bytes: 134217728 }"
-    same 134217728 "$(cat "/sys/fs/cgroup/pods/pod-$handler/$first/memory.max")"
-    contains "$(cri RuntimeService/ContainerStats ContainerRequest ContainerStatsResponse "container_id: \"$first\"")" memory
-    container StopContainer "$first" 0
-    contains "$(container_status "$first")" "exit_code: 137"
-    container RemoveContainer "$first"
-    container RemoveContainer "$second"
-    pod StopPodSandbox "$pod"
-    pod RemovePodSandbox "$pod"
-    until_true no_shim "$shim"
-    same "" "$(rtc --root "$top/$handler/$space" list -q)"
-    same "" "$(grep "$top/state" /proc/mounts | grep -e "$pod" -e "$first" || true)"
-}
-
-no_shim() {
-    [ "$(shim_count "$1")" = 0 ]
-}
-
-cleanup() {
-    local name
-    for name in $(ctr --address $socket --namespace $space task ls -q); do
-        ctr --address $socket --namespace $space task delete --force "$name"
-    done
+    set_up_cri
 }
 
 case_a_pod_behind_our_shim() {
@@ -248,4 +37,114 @@ case_memory_that_runs_out_is_told() {
     contains "$(container_status "$id")" 'reason: "OOMKilled"'
     pod StopPodSandbox "$pod"
     pod RemovePodSandbox "$pod"
+}
+
+# end_pod POD-ID: with all that is in it.
+end_pod() {
+    pod StopPodSandbox "$1"
+    pod RemovePodSandbox "$1"
+}
+
+case_containers_of_a_pod_share_what_they_should() {
+    local namespaces="network: NODE pid: POD ipc: POD"
+    local pod one two
+    pod=$(run_pod shared rtc)
+    one=$(create_container "$pod" shared one 'ipcmk -S 1 || true; exec sleep 1001')
+    container StartContainer "$one"
+    mkdir -p /tmp/cri-volume
+    local security='capabilities { drop_capabilities: "ALL" add_capabilities: "CHOWN" } readonly_rootfs: true
+        no_new_privs: true run_as_user { value: 65534 } seccomp { profile_type: RuntimeDefault }
+        apparmor { profile_type: RuntimeDefault } masked_paths: "/proc/timer_list" readonly_paths: "/proc/sys"'
+    two=$(create_container "$pod" shared two 'exec sleep 1002' \
+        'mounts { container_path: "/volume" host_path: "/tmp/cri-volume" readonly: true }')
+    container StartContainer "$two"
+    until_true has_process "$two" "sleep 1001"
+    local out
+    out=$(exec_sync "$two" 'set -eux
+        refused() { if \"$@\"; then exit 99; fi; }
+        [ \"$(cat /proc/1/comm)\" = sleep ]
+        [ \"$(id -u)\" = 65534 ]
+        grep -q \"^Seccomp:.2$\" /proc/self/status
+        grep -q \"^NoNewPrivs:.1$\" /proc/self/status
+        grep -q \"^CapBnd:.0000000000000001$\" /proc/self/status
+        [ \"$(cat /proc/self/attr/current)\" = \"cri-containerd.apparmor.d (enforce)\" ]
+        refused touch /new
+        refused touch /volume/new
+        [ ! -s /proc/timer_list ]
+        exit 23')
+    contains "$out" "exit_code: 23"
+    local ns
+    for ns in pid ipc uts; do
+        same "$(readlink "/proc/$(container_pid rtc "$one")/ns/$ns")" "$(readlink "/proc/$(container_pid rtc "$two")/ns/$ns")"
+    done
+    end_pod "$pod"
+    until_true no_shim containerd-shim-rtc-v2
+    rmdir /tmp/cri-volume
+}
+
+# has_process CONTAINER-ID ARGUMENTS
+has_process() {
+    exec_sync "$1" 'ps -o args' | grep -q "$2"
+}
+
+# A pod with ids and a network of its own, and its streams.
+case_a_pod_with_a_user_namespace() {
+    local ids="{ host_id: 200000 container_id: 0 length: 65536 }"
+    local namespaces="network: POD pid: CONTAINER userns_options { mode: POD uids $ids gids $ids }"
+    local more='hostname: "inside"'
+    local pod id url
+    pod=$(run_pod mapped rtc)
+    id=$(create_container "$pod" mapped inner 'echo up; while read -r line; do echo \"heard $line\"; done; exec sleep 1000' "stdin: true")
+    container StartContainer "$id"
+    local out
+    out=$(exec_sync "$id" 'set -eux; cat /proc/self/uid_map | xargs; id -u; stat -c %u /bin/sh /proc/1
+        ip -4 -o address show dev eth0; hostname; exit 23')
+    contains "$out" "exit_code: 23"
+    contains "$out" 'stdout: "0 200000 65536\n0\n0\n0\n'
+    contains "$out" "inet 10.88.7."
+    contains "$out" 'inside\n"'
+    same 200000 "$(stat -c %u "/proc/$(container_pid rtc "$id")")"
+
+    url=$(cri RuntimeService/Exec ExecRequest StreamResponse \
+        "container_id: \"$id\" cmd: \"sh\" cmd: \"-c\" cmd: \"read -r line; test -t 0 && echo tty \$line\" tty: true stdin: true stdout: true" | quoted url)
+    contains "$(echo typed | perl /rtc/suites/websocket.pl "$url" "tty typed")" "tty typed"
+    url=$(cri RuntimeService/Attach AttachRequest StreamResponse "container_id: \"$id\" stdin: true stdout: true" | quoted url)
+    contains "$(echo words | perl /rtc/suites/websocket.pl "$url" "heard words")" "heard words"
+    exec_sync "$id" 'mkdir /srv; echo through the port > /srv/index.html; httpd -p 8088 -h /srv'
+    url=$(cri RuntimeService/PortForward PortForwardRequest StreamResponse "pod_sandbox_id: \"$pod\" port: 8088" | quoted url)
+    contains "$(printf 'GET /index.html HTTP/1.0\r\n\r\n' | perl /rtc/suites/websocket.pl "$url?port=8088" "through the port")" "200 OK"
+    end_pod "$pod"
+}
+
+case_containerd_may_be_restarted() {
+    local pod handler ids=
+    for handler in rtc runc; do
+        pod=$(run_pod "stays-$handler" $handler)
+        ids="$ids $pod $(create_container "$pod" "stays-$handler" stays 'while :; do sleep 0.1; done')"
+        ids="$ids $(create_container "$pod" "stays-$handler" ends 'trap \"exit 6\" TERM; while :; do sleep 0.1; done')"
+    done
+    set -- $ids
+    local id
+    for id in $2 $3 $5 $6; do
+        container StartContainer "$id"
+    done
+    local pids
+    pids="$(container_pid rtc "$2") $(container_pid runc "$5")"
+    stop_containerd
+    rtc --root $top/rtc/$space kill "$3" TERM
+    rtc --root $top/runc/$space kill "$6" TERM
+    start_containerd
+    same "$pids" "$(container_pid rtc "$2") $(container_pid runc "$5")"
+    for id in $2 $5; do
+        contains "$(exec_sync "$id" 'echo alive')" "alive"
+    done
+    # Containerd 1.7 asks for the pids of what it finds and takes none for a dead shim: 255, behind runc's shim too.
+    for id in $3 $6; do
+        until_true has_state "$id" CONTAINER_EXITED
+        contains "$(container_status "$id")" "exit_code: 255"
+    done
+    end_pod "$1"
+    end_pod "$4"
+    until_true no_shim containerd-shim-rtc-v2
+    until_true no_shim containerd-shim-runc-v2
 }

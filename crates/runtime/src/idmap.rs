@@ -3,10 +3,8 @@
 use std::os::fd::OwnedFd;
 
 use oci_spec::runtime::LinuxIdMapping;
-use rtc_sys::CallExt;
-use rtc_sys::clone::{self, Clone3, Cloned, flags};
+use rtc_sys::clone::{self, flags};
 use rustix::fs::OFlags;
-use rustix::pipe::PipeFlags;
 
 use crate::error::{Context, Error, Kind, Result};
 use crate::proc::Proc;
@@ -74,25 +72,19 @@ impl IdMaps {
         if let Some(missing) = self.missing() {
             return Err(Error::new(Kind::Invalid, format!("the mapping of ids has no {missing}: give both")));
         }
-        // The process of the namespace lives until the pipe's other end is closed: by us, or with us.
-        let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).call("pipe2", "CLOEXEC")?;
-        let (pid, pidfd) = match clone::clone3(&Clone3 { flags: flags::NEWUSER, ..Clone3::default() })? {
-            Cloned::Child => {
-                drop(writer);
-                let _ = rustix::io::read(&reader, &mut [0; 1]);
-                clone::exit(0)
-            }
-            Cloned::Parent { pid, pidfd } => (pid, pidfd),
-        };
-        drop(reader);
-        let namespace = self.write(proc, pid).and_then(|()| {
-            let file = proc.open_link(format!("{pid}/ns/user"), OFlags::RDONLY)?;
-            Ok(file)
-        });
-        drop(writer);
-        crate::process::wait_status(&pidfd)?;
-        namespace
+        let process = clone::Waiting::new(flags::NEWUSER)?;
+        self.write(proc, process.pid())?;
+        Ok(proc.open_link(format!("{}/ns/user", process.pid()), OFlags::RDONLY)?)
     }
+}
+
+/// A user namespace that no process lives in, with these mappings: lines of `uid_map` and `gid_map`
+/// (user_namespaces(7)). It is for id-mapped mounts.
+///
+/// # Errors
+/// When one of the two is empty, or the kernel takes no such mapping.
+pub fn user_namespace(uid_map: &str, gid_map: &str) -> Result<OwnedFd> {
+    IdMaps { uid: uid_map.to_owned(), gid: gid_map.to_owned() }.user_namespace(&Proc::open()?)
 }
 
 /// The lines of uid_map: first id inside, first id outside, how many.

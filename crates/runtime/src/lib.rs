@@ -51,6 +51,7 @@ pub use container::Container;
 pub use error::{Error, Kind, Result};
 pub use exec::{ExecOptions, Executed};
 pub use host::{CgroupManager, Host};
+pub use idmap::user_namespace;
 pub use init::{create, run};
 pub use notify_socket::{INSIDE as NOTIFY_MOUNT, Readiness};
 pub use options::{CreateOptions, Held, HoldError, Payload};

@@ -25,6 +25,7 @@ mod fault;
 mod frame;
 #[cfg(test)]
 mod golden;
+mod idmapped;
 mod info;
 mod lifecycle;
 mod log;

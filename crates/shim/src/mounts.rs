@@ -15,6 +15,7 @@ use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, moun
 
 use crate::api::Mount;
 use crate::fault::{Fault, Result};
+use crate::idmapped::{self, Ids, Layers};
 
 /// mount(2) takes a page of data, with a byte for its end.
 const LONGEST_DATA: usize = 4095;
@@ -51,19 +52,35 @@ pub(crate) fn unmount_all(root: &Path) -> Result<()> {
 }
 
 fn mount_one(entry: &Mount, target: &Path) -> Result<()> {
-    let Parsed { flags, propagation, data } = parse(&entry.options);
+    let Parsed { flags, propagation, mut data } = parse(&entry.options);
+    let ids = Ids::take(&mut data)?;
     if flags.contains(MountFlags::BIND) {
-        let recursive = flags & (MountFlags::BIND | MountFlags::REC);
-        mount(entry.source.as_str(), target, "", recursive, None).call("mount", &entry.source)?;
-        let rest = flags - recursive;
-        if !rest.is_empty() {
-            mount_remount(target, rest | MountFlags::BIND, "").call("mount", format_args!("remount, {rest:?}"))?;
-        }
+        bind(entry, target, flags, ids.as_ref())?;
+    } else if let Some(ids) = ids {
+        // They are bound only until the overlay is mounted, which holds them itself.
+        let _layers = Layers::bind(&mut data, &target.with_extension("layers"), &ids)?;
+        mount_new(entry, target, flags, &data)?;
     } else {
         mount_new(entry, target, flags, &data)?;
     }
     if let Some(propagation) = propagation {
         mount_change(target, propagation).call("mount", format_args!("{propagation:?}"))?;
+    }
+    Ok(())
+}
+
+fn bind(entry: &Mount, target: &Path, flags: MountFlags, ids: Option<&Ids>) -> Result<()> {
+    let recursive = flags & (MountFlags::BIND | MountFlags::REC);
+    match ids {
+        Some(ids) => {
+            let namespace = ids.namespace()?;
+            idmapped::bind(Path::new(&entry.source), target, &namespace)?;
+        }
+        None => mount(entry.source.as_str(), target, "", recursive, None).call("mount", &entry.source)?,
+    }
+    let rest = flags - recursive;
+    if !rest.is_empty() {
+        mount_remount(target, rest | MountFlags::BIND, "").call("mount", format_args!("remount, {rest:?}"))?;
     }
     Ok(())
 }

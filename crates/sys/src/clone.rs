@@ -1,7 +1,7 @@
 //! clone3(2), setns(2) and unshare(2): new processes, and the namespaces they live in.
 //!
-//! Only clones that copy the address space are made here, and only by a process of one thread, so that the child may
-//! run any Rust code: no lock can be held by a thread that the copy lacks.
+//! Only clones that copy the address space are made here. A child that runs Rust code is made only by a process of one
+//! thread: no lock can be held by a thread that the copy lacks. [`Waiting`] runs none.
 
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
@@ -133,6 +133,68 @@ pub fn setns(fd: BorrowedFd<'_>, kind: u64) -> Result<()> {
     }
 }
 
+/// A process that only waits, in new namespaces, and ends when this is dropped or its parent ends.
+///
+/// The caller may have threads. The child sends no signal when it ends, and `wait` for any child doesn't find it.
+#[derive(Debug)]
+pub struct Waiting {
+    pid: i32,
+    // Its end of the pipe is closed last: by the caller, or with it.
+    writer: Option<OwnedFd>,
+}
+
+impl Waiting {
+    /// Makes it; `namespaces` are of [`flags`].
+    ///
+    /// # Errors
+    /// pipe2's and clone3's, see clone(2): `ENOSPC` for a namespace limit, `EPERM` where user namespaces are forbidden.
+    pub fn new(namespaces: u64) -> Result<Self> {
+        let mut ends = [-1; 2];
+        // SAFETY: the array takes two descriptors.
+        if unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) } < 0 {
+            return Err(Error::last("pipe2", "CLOEXEC"));
+        }
+        // SAFETY: the kernel made both, and nobody else owns them.
+        let (reader, writer) = unsafe { (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])) };
+        let args = CloneArgs { flags: namespaces, ..CloneArgs::default() };
+        // SAFETY: `args` is a valid clone_args of the size given. The child has its own copy of memory and of this
+        // stack, and does nothing there but close, read and _exit on its own descriptors: no lock is taken.
+        let pid = unsafe {
+            assert_eq!(
+                namespaces & (libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_FILES) as u64,
+                0,
+                "a copy shares nothing"
+            );
+            let pid = libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>());
+            if pid == 0 {
+                let mut byte = 0_u8;
+                libc::close(writer.as_raw_fd());
+                libc::read(reader.as_raw_fd(), (&raw mut byte).cast(), 1);
+                libc::_exit(0);
+            }
+            pid
+        };
+        match pid {
+            -1 => Err(Error::last("clone3", format_args!("{{flags={namespaces:#x}}}"))),
+            pid => Ok(Self { pid: pid as i32, writer: Some(writer) }),
+        }
+    }
+
+    /// Its process id, as the caller sees it.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        drop(self.writer.take());
+        // SAFETY: only waits for the child, which nobody else can have reaped: it is found by __WALL alone.
+        unsafe { libc::waitpid(self.pid, std::ptr::null_mut(), libc::__WALL) };
+    }
+}
+
 /// Gives the calling thread namespaces of its own, or (`CLONE_FS`) its own root and working directory.
 ///
 /// # Errors
@@ -158,6 +220,16 @@ pub fn exit(status: i32) -> ! {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_waits_in_its_namespace_and_ends() {
+        let own = std::fs::read_link("/proc/self/ns/user").unwrap();
+        let waiting = std::thread::spawn(|| Waiting::new(flags::NEWUSER).unwrap()).join().unwrap();
+        let place = format!("/proc/{}", waiting.pid());
+        assert_ne!(std::fs::read_link(format!("{place}/ns/user")).unwrap(), own);
+        drop(waiting);
+        assert!(!std::path::Path::new(&place).exists());
+    }
 
     #[test]
     fn a_process_with_threads_is_not_copied() {
