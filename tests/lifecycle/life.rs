@@ -58,6 +58,17 @@ fn the_state_object() {
 }
 
 #[test]
+fn annotations_come_in_order() {
+    let all = json!({ "e": "1", "b": "2", "d": "3", "a": "4", "c": "5", "f": "6" });
+    let bundle = Bundle::new(&SLEEP).with(|config| config["annotations"] = all);
+    bundle.call("create", &[]).ok();
+    let words: String = bundle.call("state", &[]).ok().split_whitespace().collect();
+    differs(&[(Kind::Crun, "keeps config.json's order")], || {
+        assert!(words.contains(r#"{"a":"4","b":"2","c":"5","d":"3","e":"1","f":"6"}"#), "{words}");
+    });
+}
+
+#[test]
 fn ids_are_unique() {
     let bundle = Bundle::new(&SLEEP).running();
     let pid = bundle.state()["pid"].clone();

@@ -55,7 +55,7 @@ pub struct OciState {
     /// When it was created: RFC 3339, nanoseconds, UTC.
     pub created: String,
     /// config.json's annotations.
-    #[serde(default, skip_serializing_if = "HashMap::is_empty")]
+    #[serde(default, skip_serializing_if = "HashMap::is_empty", serialize_with = "in_order")]
     pub annotations: HashMap<String, String>,
     /// The name of the user who created it; `state` prints it empty, `list` filled, as runc does.
     pub owner: String,
@@ -99,6 +99,14 @@ pub(crate) fn timestamp(time: SystemTime) -> String {
     let year = era * 400 + year_of_era + u64::from(month <= 2);
     let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:09}Z", since.subsec_nanos())
+}
+
+/// The same text every time.
+fn in_order<S: serde::Serializer>(
+    map: &HashMap<String, String>,
+    serializer: S,
+) -> std::result::Result<S::Ok, S::Error> {
+    serializer.collect_map(map.iter().collect::<std::collections::BTreeMap<_, _>>())
 }
 
 #[cfg(test)]
