@@ -110,10 +110,20 @@ fn main() -> ExitCode {
     };
     let at = args.next().and_then(|n| n.parse().ok()).expect("a number");
     let words: Vec<CString> = args.map(|word| CString::new(word).expect("no zero")).collect();
+    if deed == Deed::KillAll {
+        // SAFETY: plain numbers.
+        unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) };
+    }
     let first = start(&words);
     let mut injector =
         Injector { deed, at, first, worker: None, failing: BTreeSet::new(), count: 0, spoiled: None, own_code: false };
     let status = injector.run();
+    if deed == Deed::KillAll {
+        // Its guard outlives the worker, and has things to put back. It would hold the worker's end up until then, did it
+        // trace the worker, as it does where nobody else is the tracer.
+        // SAFETY: nothing is asked for but the wait.
+        while unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::__WALL) } > 0 {}
+    }
     let name = injector.spoiled.map_or("-".to_owned(), |nr| nr.to_string());
     println!("counted {} spoiled {name}", injector.count);
     ExitCode::from(status)
