@@ -113,13 +113,14 @@ impl Package {
         Ok(files)
     }
 
-    /// What Debian's policy wants of every package: the license.
+    /// What Debian's policy wants of every package: its own changelog, compressed.
     fn documents(&self, root: &Path) -> Result<()> {
-        let license = self.deb["license-file"][0].as_str().context("package.metadata.deb: license-file")?;
-        let license = fs::read_to_string(self.folder.join(license)).context("read the license")?;
-        let folder = root.join("usr/share/doc").join(self.text("name")?);
-        let text = format!("Copyright {}\n\n{license}", self.text("copyright")?);
-        fs::write(folder.join("copyright"), text).context("write copyright")
+        let from = self.folder.join(self.text("changelog")?);
+        let text = fs::read_to_string(&from).with_context(|| format!("read {}", from.display()))?;
+        let wanted = format!("{} ({})", self.text("name")?, self.version);
+        ensure!(text.starts_with(&wanted), "{} doesn't begin with {wanted}", from.display());
+        let to = Path::new("usr/share/doc").join(self.text("name")?).join("changelog");
+        Asset { from, to, mode: 0o644 }.install(root)
     }
 
     fn control(&self, root: &Path) -> Result<()> {
@@ -155,7 +156,7 @@ impl Asset {
         fs::create_dir_all(parent).with_context(|| format!("create {}", parent.display()))?;
         fs::copy(&self.from, &target).with_context(|| format!("copy {}", self.from.display()))?;
         fs::set_permissions(&target, fs::Permissions::from_mode(self.mode)).context("chmod")?;
-        if self.to.starts_with("usr/share/man") {
+        if self.to.starts_with("usr/share/man") || self.to.ends_with("changelog") {
             shell::run(Command::new("gzip").args(["-9", "-n", "-f"]).arg(&target))?;
         }
         Ok(())
