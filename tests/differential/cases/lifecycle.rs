@@ -150,6 +150,11 @@ fn bad_names() -> Vec<Case> {
                 ("create --bundle BUNDLE a/b", 1, None, "invalid container ID format"),
             ],
         ),
+        calls(
+            "descriptors that aren't open",
+            &[],
+            &[RUN, ("exec --preserve-fds 5 ID true", 255, None, "--preserve-fds 5: fd 3 is not open")],
+        ),
         calls("a root of states that isn't there", &[], &[("--root HERE/none list", 1, None, "/none")]),
         calls(
             "a terminal without a socket",

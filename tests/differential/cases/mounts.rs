@@ -235,6 +235,7 @@ fn paths() -> Vec<Case> {
             "/d1:\n\n/d2:\ntouch: /d1/x: Read-only file system\none\n1\n").prepared("echo s > secret; mkdir d1 d2; touch d1/f d2/f"),
         prints("read-only paths", &[("/linux/readonlyPaths", r#"["/d","/none"]"#)], "touch /d/x 2>&1; touch /e && echo rw", "touch: /d/x: Read-only file system\nrw\n")
             .prepared("mkdir d"),
+        refused("relative path to mask", &[("/linux/maskedPaths", r#"["tmp"]"#)], "maskedPaths entry \"tmp\" is not absolute"),
         prints("root among the read-only paths", &[("/linux/readonlyPaths", r#"["/"]"#)], "touch /x 2>&1; touch /dev/x && echo rw", "touch: /x: Read-only file system\nrw\n"),
         prints("read-only root", &[("/root/readonly", "true")], "touch /x 2>&1; touch /dev/x && echo rw", "touch: /x: Read-only file system\nrw\n"),
         prints("root with shared propagation", &[("/linux/rootfsPropagation", r#""shared""#)], "grep ' / ' /proc/self/mountinfo | head -1 | grep -c shared:", "1\n"),

@@ -203,6 +203,14 @@ fn architectures() -> Vec<Case> {
             &[("/linux/seccomp", r#"{"defaultAction":"SCMP_ACT_ALLOW","architectures":["SCMP_ARCH_ABACUS"]}"#)],
             "unknown variant `SCMP_ARCH_ABACUS`",
         ),
+        refused(
+            "errno for an action that has none",
+            &[(
+                "/linux/seccomp",
+                r#"{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[{"names":["read"],"action":"SCMP_ACT_ALLOW","errnoRet":1}]}"#,
+            )],
+            "SCMP_ACT_ALLOW takes no errnoRet",
+        ),
         prints(
             "architecture of another machine",
             &[("/linux/seccomp", r#"{"defaultAction":"SCMP_ACT_ALLOW","architectures":["SCMP_ARCH_AARCH64"]}"#)],
