@@ -54,7 +54,7 @@ pub use host::{CgroupManager, Host};
 pub use idmap::user_namespace;
 pub use init::{create, run};
 pub use notify_socket::{INSIDE as NOTIFY_MOUNT, Readiness};
-pub use options::{CreateOptions, Held, HoldError, Payload};
+pub use options::{CreateOptions, Held, HoldError, Payload, Saved};
 pub use overrides::{ExecProcess, Overrides, User};
 pub use rootfs::known_mount_options;
 pub use signals::parse_signal;

@@ -29,6 +29,19 @@ pub struct CreateOptions {
     pub notify_mount: bool,
     /// How many descriptors from 3 up the container's process keeps, besides those of `LISTEN_FDS`.
     pub preserve_fds: u32,
+    /// What is known of the container that [`Payload::Hold`] brings back.
+    pub saved: Saved,
+}
+
+/// What a saved container had that its config.json doesn't say, or not any more.
+#[derive(Clone, Debug, Default)]
+pub struct Saved {
+    /// The pid of its first process, as it counts: it gets that again where the pid namespace isn't its own. 0: any.
+    pub init: i32,
+    /// Where its mounts were, in an order in which they can be made.
+    ///
+    /// podman writes the mounts of an imported checkpoint in any order, what is mounted on another before that.
+    pub mountpoints: Vec<PathBuf>,
 }
 
 /// The error that the closure of [`Payload::Hold`] may return.

@@ -134,6 +134,16 @@ impl Checkpoint {
         &self.tree
     }
 
+    /// The pid of the first process, as it counted.
+    pub fn init(&self) -> i32 {
+        self.tree.processes[0].pid
+    }
+
+    /// Where mounts were, what is mounted on others after those.
+    pub fn mountpoints(&self) -> impl Iterator<Item = &std::path::Path> {
+        self.container.mounts.mounts.iter().map(|mount| mount.mountpoint.as_path())
+    }
+
     /// Turns the held process into the container's first process, with all others below it, all under the labels
     /// given.
     ///

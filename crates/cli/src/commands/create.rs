@@ -2,7 +2,7 @@
 
 use crate::session::Session;
 use anyhow::Result;
-use rtc_runtime::{CreateOptions, Payload};
+use rtc_runtime::{CreateOptions, Payload, Saved};
 use std::path::PathBuf;
 
 use clap::Args;
@@ -70,6 +70,7 @@ impl Common {
             no_new_keyring: self.no_new_keyring,
             notify_mount: false,
             preserve_fds: self.preserve_fds,
+            saved: Saved::default(),
         }
     }
 }

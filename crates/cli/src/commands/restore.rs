@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use oci_spec::runtime::Spec;
 use rtc_checkpoint::restore::{Checkpoint, Label, Report};
-use rtc_runtime::{Held, Payload};
+use rtc_runtime::{Held, Payload, Saved};
 
 use super::checkpoint::warn;
 use super::run::stay;
@@ -77,6 +77,7 @@ impl Restore {
         };
         let mut options = self.common.options(&self.id, !self.detach);
         options.notify_mount = notify_mount;
+        options.saved = Saved { init: image.init(), mountpoints: image.mountpoints().map(Path::to_owned).collect() };
         let container = rtc_runtime::create(&session.host, &options, Payload::Hold(&mut fill))?;
         log::debug!("{report:?}");
         warn(criu_files::write_restore_stats(&directories.work, &report));

@@ -4,16 +4,18 @@
 //! is replaced while held, or says what went wrong and exits.
 
 use std::convert::Infallible;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
 
-use rtc_sys::{CallExt, clone, process};
+use rtc_sys::clone::{self, Clone3, Cloned, flags};
+use rtc_sys::{CallExt, Errno, process};
 use rustix::fs::OFlags;
 
 use super::child::{Child, InitState};
 use super::{program, steps};
 use crate::error::{Error, Kind, Result};
 use crate::state::{OciState, Status};
-use crate::{console, hooks};
+use crate::{console, hooks, namespaces};
 
 /// The exit status of a child that couldn't execute its program, as runc's.
 const FAILED: i32 = 255;
@@ -88,4 +90,29 @@ fn start_hooks(child: &mut Child) -> Result<()> {
     let Some(list) = child.plan.start_hooks.take() else { return Ok(()) };
     let state = OciState { pid: child.host_pid, status: Status::Created, ..child.state.clone() };
     hooks::run_with("startContainer", &list, &state, Some(&child.environment), &child.plan.hook_outputs)
+}
+
+/// Says what stands in the way of a process that is to have its old pid in a namespace that others are in, too.
+pub(super) fn taken(error: rtc_sys::Error, saved: i32) -> Error {
+    let taken = error.errno() == Errno::EEXIST;
+    let error = Error::from(error);
+    if taken { error.with_hint(format!("pid {saved}, which the image says, is another process's here")) } else { error }
+}
+
+/// The process between parent and init where a user namespace is joined: it joins, and makes init as its sibling, with
+/// all new namespaces owned by the one it joined.
+pub(super) fn intermediate(state: &mut InitState, path: &Path, kinds: u64, tid: &[i32]) -> ! {
+    let made = namespaces::open_namespace(path).and_then(|namespace| {
+        namespaces::join(namespace.as_fd(), flags::NEWUSER, path)?;
+        let what = Clone3 { flags: kinds | flags::PARENT, set_tid: tid, ..Clone3::default() };
+        clone::clone3(&what).map_err(|e| taken(e, tid.first().copied().unwrap_or(0)))
+    });
+    match made {
+        Ok(Cloned::Child) => lead(state),
+        Ok(Cloned::Parent { pidfd, .. }) => {
+            let told = state.child.channel().and_then(|channel| channel.made(pidfd.as_fd()));
+            clone::exit(i32::from(told.is_err()))
+        }
+        Err(error) => end(&state.child, Err(error)),
+    }
 }

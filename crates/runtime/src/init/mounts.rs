@@ -158,6 +158,22 @@ fn destination(mount: &Mount) -> PathBuf {
     Path::new("/").join(mount.destination()).components().filter(|part| *part != Component::CurDir).collect()
 }
 
+/// Brings mounts into the order that a saved container's had, as far as one would hide another otherwise: what was
+/// mounted below another comes after that.
+pub(crate) fn nest(mounts: &mut Vec<Mount>, saved: &[PathBuf]) {
+    let place = |path: &Path| saved.iter().position(|at| at == path);
+    let mut rest: Vec<Mount> = std::mem::take(mounts);
+    while !rest.is_empty() {
+        let holds = |upper: &Mount, lower: &Mount| {
+            let (upper, lower) = (destination(upper), destination(lower));
+            upper != lower && lower.starts_with(&upper) && place(&upper).is_some() && place(&upper) < place(&lower)
+        };
+        // The first that nobody later holds; the order of paths has no circles.
+        let next = (0..rest.len()).find(|&i| !rest[i + 1..].iter().any(|later| holds(later, &rest[i])));
+        mounts.push(rest.remove(next.unwrap_or(0)));
+    }
+}
+
 /// What a symlink says; `None` for anything else.
 fn symlink_target(source: &Path) -> Option<PathBuf> {
     std::fs::read_link(source).ok()
@@ -181,6 +197,26 @@ fn bind_source(source: &Path, bundle: &Path, rootfs: &Path) -> Result<BindSource
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_below_another_mount_comes_after_it() {
+        let nested = |config: &[&str], saved: &[&str]| {
+            let mount = |path: &&str| {
+                let mut mount = Mount::default();
+                mount.set_destination(path.into());
+                mount
+            };
+            let mut mounts: Vec<Mount> = config.iter().map(mount).collect();
+            nest(&mut mounts, &saved.iter().map(PathBuf::from).collect::<Vec<_>>());
+            mounts.iter().map(|mount| mount.destination().display().to_string()).collect::<Vec<_>>().join(" ")
+        };
+        let config = ["/proc", "/run/s/word", "/a", "/run/s", "/run", "/a/b"];
+        let saved = ["/run", "/run/s", "/a", "/a/b", "/proc", "/run/s/word"];
+        assert_eq!(nested(&config, &saved), "/proc /a /run /run/s /run/s/word /a/b");
+        // It was hidden then, and is again; nothing is known of it.
+        assert_eq!(nested(&["/x/y", "/x"], &["/x/y", "/x"]), "/x/y /x");
+        assert_eq!(nested(&["/x/y", "/x"], &["/x/y"]), "/x/y /x");
+    }
 
     #[test]
     fn sources_are_found_relative_to_the_bundle_or_in_the_root() {

@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::rc::Rc;
 
 use oci_spec::runtime::{Hooks, Process, Spec};
 use rtc_sys::clone::{self, Clone3, Cloned, flags};
@@ -9,9 +10,9 @@ use rtc_sys::{CallExt, Errno};
 
 use super::child::{Child, InitState};
 use super::conversation::{self, Side};
-use super::life;
 use super::plan::{InitPlan, ProcessPlan, listen_fds};
 use super::sync::{Channel, channel};
+use super::{life, mounts};
 use crate::bundle::Bundle;
 use crate::cgroup::{Hierarchy, Made, Placement, Wanted};
 use crate::container::{self, Container};
@@ -92,9 +93,12 @@ pub(crate) fn make(host: &Host, options: &CreateOptions, mut goal: Goal<'_>) -> 
     if options.notify_mount || (matches!(goal, Goal::Create | Goal::Run) && notify_socket::is_wanted()) {
         notify_socket::offer(&mut bundle.spec, &mut process, &making.store)?;
     }
+    if let (Goal::Hold(_), Some(mounts)) = (&goal, Rc::make_mut(&mut bundle.spec).mounts_mut()) {
+        mounts::nest(mounts, &options.saved.mountpoints);
+    }
     let (mut state, channel) = making.prepare(options, &bundle, process, proc, &goal)?;
     state.sealed = sealed;
-    making.clone_child(&mut state)?;
+    making.clone_child(&mut state, options.saved.init)?;
     let console = making.converse(&mut state, &channel, &side, &mut goal, options)?;
     making.finish(console)
 }
@@ -241,8 +245,9 @@ impl Making {
         }
     }
 
-    /// The clone: in the child, this doesn't return.
-    fn clone_child(&mut self, state: &mut InitState) -> Result<()> {
+    /// The clone: in the child, this doesn't return. Where the pid namespace isn't its own, it gets the pid `saved`,
+    /// unless that is 0.
+    fn clone_child(&mut self, state: &mut InitState, saved: i32) -> Result<()> {
         // The words are those that callers look for in runc's log.
         if log::log_enabled!(log::Level::Debug) && (state.sealed.is_some() || seal::is_sealed().unwrap_or(false)) {
             log::debug!("runc exeseal: using /proc/self/exe clone");
@@ -254,10 +259,12 @@ impl Making {
         let kinds = state.plan.namespaces.clone_flags();
         state.waits_for_cgroup = joins_user.is_none() && self.cgroup.as_ref().is_some_and(|made| made.taken_over);
         let birthplace = self.cgroup.as_ref().filter(|_| !state.waits_for_cgroup);
+        let tid = [saved];
+        let tid = if saved == 0 || kinds & flags::NEWPID != 0 { &[][..] } else { &tid[..] };
         let what = Clone3 {
             flags: if joins_user.is_some() { 0 } else { kinds },
             cgroup: birthplace.map(|made| made.home().dirfd()),
-            set_tid: &[],
+            set_tid: if joins_user.is_some() { &[] } else { tid },
         };
         let cloned = match clone::clone3(&what) {
             // From a session outside of what the user may change, the user's systemd can move a process.
@@ -267,7 +274,7 @@ impl Making {
             }
             other => other,
         };
-        match cloned.context(|| "make the container's first process")? {
+        match cloned.map_err(|e| life::taken(e, saved)).context(|| "make the container's first process")? {
             Cloned::Parent { pid, pidfd } => {
                 self.pid = pid;
                 self.init = Some(pidfd);
@@ -283,7 +290,7 @@ impl Making {
             }
             Cloned::Child => match joins_user {
                 None => life::lead(state),
-                Some(path) => intermediate(state, &path, kinds),
+                Some(path) => life::intermediate(state, &path, kinds, tid),
             },
         }
     }
@@ -470,23 +477,6 @@ impl Drop for Making {
         if !self.done {
             self.undo();
         }
-    }
-}
-
-/// The process between parent and init where a user namespace is joined: it joins, and makes init as its sibling, with
-/// all new namespaces owned by the one it joined.
-fn intermediate(state: &mut InitState, path: &Path, kinds: u64) -> ! {
-    let made = namespaces::open_namespace(path).and_then(|namespace| {
-        namespaces::join(namespace.as_fd(), flags::NEWUSER, path)?;
-        Ok(clone::clone3(&Clone3 { flags: kinds | flags::PARENT, ..Clone3::default() })?)
-    });
-    match made {
-        Ok(Cloned::Child) => life::lead(state),
-        Ok(Cloned::Parent { pidfd, .. }) => {
-            let told = state.child.channel().and_then(|channel| channel.made(pidfd.as_fd()));
-            clone::exit(i32::from(told.is_err()))
-        }
-        Err(error) => life::end(&state.child, Err(error)),
     }
 }
 
