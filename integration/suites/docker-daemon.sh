@@ -55,7 +55,7 @@ case_checkpoint_and_start_below_cgroupfs() {
     until_true is saved exited .State.Status
     local before
     before=$(docker cp saved:/count - | tar -xO)
-    docker start --checkpoint point saved
+    start_from saved point
     counts_on saved "$before"
     same 67108864 "$(group saved memory.max)"
     same 1 "$(group saved cgroup.procs | grep -cx "$(field saved .State.Pid)")"
@@ -101,7 +101,7 @@ case_ids_of_the_daemon_s_own() {
     before=$(docker exec mapped cat /count)
     docker checkpoint create mapped point
     until_true is mapped exited .State.Status
-    docker start --checkpoint point mapped
+    start_from mapped point
     counts_on mapped "$before"
     # One container may have the host's.
     same "0 0 4294967295" "$(docker run --rm --network none --userns host --privileged $image cat /proc/self/uid_map | xargs)"
