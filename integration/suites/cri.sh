@@ -134,6 +134,7 @@ case_containerd_may_be_restarted() {
     rtc --root $top/rtc/$space kill "$3" TERM
     rtc --root $top/runc/$space kill "$6" TERM
     start_containerd
+    until_true known $image
     same "$pids" "$(container_pid rtc "$2") $(container_pid runc "$5")"
     for id in $2 $5; do
         contains "$(exec_sync "$id" 'echo alive')" "alive"
