@@ -19,9 +19,7 @@ pub(crate) fn set_exec_label(proc: &Proc, apparmor: Option<&str>, selinux: Optio
 
 /// Sets the SELinux label of keys that this process makes; a line end takes it back.
 pub(crate) fn set_key_label(proc: &Proc, label: &str) -> Result<()> {
-    Ok(proc
-        .write("self/attr/keycreate", label.as_bytes())
-        .context(|| format!("set selinux label of keys {label:?}"))?)
+    proc.write("self/attr/keycreate", label.as_bytes()).context(|| format!("set selinux label of keys {label:?}"))
 }
 
 /// Whether SELinux is the kernel's security module: its file system is known.

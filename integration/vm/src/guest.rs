@@ -12,11 +12,13 @@ pub enum Guest {
     Systemd,
     /// Debian 12's kernel, 6.1, and the shell script: programs stay those of Debian 13.
     Debian12,
+    /// Debian 13's kernel with SELinux instead of AppArmor, and the shell script. It has no policy at first.
+    Selinux,
 }
 
 impl Guest {
     /// All kinds, in the order in which they are started.
-    pub const ALL: [Self; 3] = [Self::Shell, Self::Systemd, Self::Debian12];
+    pub const ALL: [Self; 4] = [Self::Shell, Self::Systemd, Self::Debian12, Self::Selinux];
 
     /// The kind of this name.
     pub fn named(name: &str) -> Result<Self> {
@@ -32,13 +34,14 @@ impl Guest {
             Self::Shell => "shell",
             Self::Systemd => "systemd",
             Self::Debian12 => "debian12",
+            Self::Selinux => "selinux",
         }
     }
 
     /// What the names of its kernel and initrd in the image end with.
     pub(crate) fn boot_suffix(self) -> &'static str {
         match self {
-            Self::Shell | Self::Systemd => "",
+            Self::Shell | Self::Systemd | Self::Selinux => "",
             Self::Debian12 => "-debian12",
         }
     }
@@ -47,6 +50,7 @@ impl Guest {
     pub(crate) fn boot_options(self) -> &'static str {
         match self {
             Self::Shell | Self::Debian12 => "",
+            Self::Selinux => " security=selinux selinux=1",
             Self::Systemd => " rtcinit=/lib/systemd/systemd systemd.show_status=no",
         }
     }
@@ -54,7 +58,7 @@ impl Guest {
     /// Memory, in MiB.
     pub(crate) fn memory(self) -> u32 {
         match self {
-            Self::Shell | Self::Debian12 => 1024,
+            Self::Shell | Self::Debian12 | Self::Selinux => 1024,
             Self::Systemd => 1536,
         }
     }
@@ -76,6 +80,6 @@ mod tests {
             assert_eq!(Guest::named(guest.name()).ok(), Some(guest));
         }
         let error = Guest::named("other").err().map(|error| error.to_string());
-        assert_eq!(error.as_deref(), Some("no guest is named \"other\"; there are shell, systemd, debian12"));
+        assert_eq!(error.as_deref(), Some("no guest is named \"other\"; there are shell, systemd, debian12, selinux"));
     }
 }

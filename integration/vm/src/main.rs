@@ -29,7 +29,7 @@ test   boot a VM, run the suites; FILTER is a part of a case's name
 
 FILE is rtc's executable, with its shim beside it; without them the workspace's own are built.
 guest:/PATH takes a runtime of the VM's instead, to check the suites themselves.
-GUEST is shell, systemd or debian12; run and shell take the first of them without it, test all, two VMs at a time.";
+GUEST is shell, systemd, debian12 or selinux; run and shell take the first of them without it, test all, two VMs at a time.";
 
 /// Longest time for a command of `run` and `shell`.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(3600);
