@@ -182,6 +182,10 @@ case_podman_runs_rtc() {
     user podman unpause pod
     user podman update --memory 80m pod
     same 83886080 "$(user podman exec pod cat /sys/fs/cgroup/memory.max)"
+    fails user podman container checkpoint pod 2> /tmp/err
+    contains "$(cat /tmp/err)" "requires root"
+    fails user podman unshare rtc checkpoint --image-path /tmp/image "$(user podman inspect pod | jq -r '.[0].Id')" 2> /tmp/err
+    contains "$(cat /tmp/err)" "needs the machine's root"
     user podman stop --time 0 pod
     user podman rm pod
     same "" "$(user rtc list -q)"

@@ -35,6 +35,17 @@ impl Session {
         Self { root_given, host: Host { root: root.unwrap_or(default.root), cgroup_manager, rootless } }
     }
 
+    /// Refuses what a user can't do, before anything is touched: looking into all of a process, choosing pids.
+    ///
+    /// # Errors
+    /// The caller is an ordinary user, or root of a user's namespace.
+    pub(crate) fn require_root(&self, what: &str) -> anyhow::Result<()> {
+        if self.host.rootless {
+            anyhow::bail!("{what} needs the machine's root, and not that of a user namespace: call it as root");
+        }
+        Ok(())
+    }
+
     /// The container named `id`.
     ///
     /// # Errors

@@ -117,6 +117,7 @@ impl Checkpoint {
     /// # Errors
     /// The container isn't running, or something in it can't be saved: then it runs on as before.
     pub(crate) fn run(self, session: &Session) -> Result<u8> {
+        session.require_root("checkpoint")?;
         self.refuse_unsupported()?;
         match rtc_sys::worker::split()? {
             Side::Worker(worker) => self.work(session, &worker),

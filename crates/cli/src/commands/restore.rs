@@ -50,6 +50,7 @@ impl Restore {
     /// # Errors
     /// The image or the bundle is bad, or a process can't be made; nothing is left of the container.
     pub(crate) fn run(self, session: &Session) -> Result<u8> {
+        session.require_root("restore")?;
         rtc_runtime::seal::ensure()?;
         self.refuse_unsupported()?;
         let bundle = self.common.bundle.clone().unwrap_or_default();
