@@ -194,7 +194,19 @@ case_podman_runs_rtc() {
 case_podman_without_cgroups_and_with_ids_kept() {
     user podman load -q -i /usr/lib/rtc-images/test.tar
     same 0 "$(user podman run --rm --network none --cgroups disabled rtc-test id -u)"
-    same 1000 "$(user podman run --rm --network none --userns keep-id rtc-test id -u)"
+    same "1000 0 1 1000 1000 0 1 1001 1001 64536" \
+        "$(user podman run --rm --network none --userns keep-id rtc-test sh -c 'id -u; cat /proc/self/uid_map' | xargs)"
+    same "0 1 65536" "$(user podman run --rm --network none --userns nomap rtc-test cat /proc/self/uid_map | xargs)"
+    printf 'a secret' | user podman secret create word -
+    user podman run --rm --network none --read-only --init --secret word --device /dev/null:/dev/nothing --tmpfs /scratch \
+        --security-opt no-new-privileges rtc-test sh -euxc '
+            [ "$(cat /run/secrets/word)" = "a secret" ]
+            [ "$(cat /proc/1/comm)" = podman-init ]
+            echo x > /dev/nothing
+            touch /scratch/new
+            ! touch /new 2> /dev/null
+            grep -q "^NoNewPrivs:.1" /proc/self/status'
+    user podman secret rm word
     same 0 "$(user podman --cgroup-manager cgroupfs run --rm --network none rtc-test id -u)"
     same 0 "$(user podman run --rm --network host rtc-test sh -c 'ls /sys/class/net > /dev/null && id -u')"
     same "" "$(user rtc list -q)"
