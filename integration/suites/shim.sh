@@ -99,6 +99,15 @@ case_exec_joins_the_container() {
     nothing_left joined
 }
 
+case_an_end_by_a_real_time_signal_is_told() {
+    start_counter timed
+    local status=0
+    inside timed sh -c 'kill -36 $$' || status=$?
+    same 164 "$status"
+    remove timed
+    nothing_left timed
+}
+
 case_pause_kill_and_delete() {
     start_counter stops
     ctr task pause stops

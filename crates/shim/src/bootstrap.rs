@@ -1,92 +1,144 @@
-//! `start`: finds the shim that a container belongs to, or starts one, and prints its address.
+//! How the shim is started, ended and cleaned up after: what the crate's bootstrap asks for.
 
-use std::fs;
-use std::io::{self, Read, Write};
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
+use std::io::{self, Read};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::{env, fs};
 
 use anyhow::{Context, Result};
+use async_trait::async_trait;
+use containerd_shim::api::{DeleteResponse, Options};
+use containerd_shim::protos::protobuf::Message;
+use containerd_shim::protos::protobuf::well_known_types::any::Any;
+use containerd_shim::publisher::RemotePublisher;
+use containerd_shim::{Config as Settings, Error, ExitSignal, Flags, StartOpts};
 use rtc_runtime::cgroup::Hierarchy;
+use rustix::fs::Mode;
+use rustix::process::{setpgid, umask};
+use tokio::signal::unix::{SignalKind, signal};
 
-use crate::api::Any;
-use crate::arguments::Arguments;
 use crate::bundle::Config;
-use crate::names;
-use crate::options::Options;
+use crate::publisher::Publisher;
+use crate::service::Service;
+use crate::shim::Shim;
+use crate::{cleanup, exits, log, options, sockets};
 
-/// What runc's shim also asks of the kernel for itself: to be killed just a little sooner than containerd.
-const SOONER: i32 = 1;
-
-/// Does `start` in the bundle, which is the working directory.
-///
-/// # Errors
-/// The bundle is bad, or no process can be made.
-pub(crate) fn start(arguments: &Arguments) -> Result<()> {
-    let bundle = Path::new(".");
-    let config = Config::load(bundle).map_err(|fault| anyhow::anyhow!(fault.message))?;
-    let group = config.group().filter(|group| *group != arguments.id);
-    let address = match group.and_then(joined) {
-        Some(address) => address,
-        None => spawn(arguments, &options()?)?,
-    };
-    fs::write(bundle.join(names::ADDRESS), &address).context("write address")?;
-    // Nothing else may be printed: containerd takes all of it for the address. Its plain form is of version 2, which
-    // every containerd understands.
-    io::stdout().write_all(address.as_bytes()).context("write to stdout")
+/// One call of the program.
+pub(crate) struct Bootstrap {
+    namespace: String,
+    id: String,
+    /// Empty for the working directory.
+    bundle: String,
+    /// Where to serve; empty for `start` and `delete`.
+    socket: String,
+    debug: bool,
+    publisher: Publisher,
+    exit: Arc<ExitSignal>,
+    /// The mask for new files that it came with, while the crate makes the socket.
+    mask: Option<Mode>,
 }
 
-/// The address of the shim that serves a group, if it lives: the group's own bundle is beside this one.
-fn joined(group: &str) -> Option<String> {
-    if group.contains('/') || group.starts_with('.') {
-        return None;
+#[async_trait]
+impl containerd_shim::Shim for Bootstrap {
+    type T = Service;
+
+    async fn new(_: &str, flags: &Flags, _: &mut Settings) -> Self {
+        let containerd = env::var("TTRPC_ADDRESS").unwrap_or_default();
+        Self {
+            namespace: flags.namespace.clone(),
+            id: flags.id.clone(),
+            bundle: flags.bundle.clone(),
+            socket: flags.socket.clone(),
+            debug: flags.debug,
+            publisher: Publisher::new(&containerd, flags.namespace.clone()),
+            exit: Arc::new(ExitSignal::default()),
+            mask: (!flags.socket.is_empty()).then(sockets::owner_only),
+        }
     }
-    let address = fs::read_to_string(Path::new("..").join(group).join(names::ADDRESS)).ok()?;
-    UnixStream::connect(names::path_of(&address)).ok().map(|_| address)
+
+    /// `start`: starts a shim in the bundle, which is the working directory, or finds the one of the container's group.
+    async fn start_shim(&mut self, opts: StartOpts) -> containerd_shim::Result<String> {
+        let group = prepare(&opts.id).map_err(passed_on)?;
+        let address = containerd_shim::spawn(opts, &group, Vec::new()).await?;
+        fs::write(sockets::ADDRESS, &address).context("write address").map_err(passed_on)?;
+        Ok(address)
+    }
+
+    async fn delete_shim(&mut self) -> containerd_shim::Result<DeleteResponse> {
+        cleanup::delete(&self.namespace, &self.id, &self.bundle).map_err(passed_on)
+    }
+
+    /// The crate makes the socket next, and then calls `wait`.
+    async fn create_task_service(&self, _: RemotePublisher) -> Service {
+        log::init(Path::new("."), self.debug);
+        // A key pressed at the terminal that containerd was started from is not for containers.
+        if let Err(error) = setpgid(None, None) {
+            ::log::warn!("setpgid: {error}");
+        }
+        let shim = Shim::new(self.namespace.clone(), self.publisher.clone(), self.exit.clone());
+        let service = Service::new(shim);
+        if let Err(error) = serve_signals(&service, &self.exit) {
+            ::log::error!("signals: {error}");
+            self.exit.signal();
+        }
+        service
+    }
+
+    async fn wait(&mut self) {
+        if let Some(mask) = self.mask.take() {
+            umask(mask);
+        }
+        self.exit.wait().await;
+        // The crate finds it by a file in the bundle, which may be gone by then.
+        let _ = fs::remove_file(sockets::path_of(&self.socket));
+        self.publisher.flush().await;
+    }
 }
 
-/// The runtime's options, which containerd writes to stdin.
-fn options() -> Result<Options> {
+/// What is to be done before a shim is started: the name of the container's group.
+///
+/// The crate takes the options from stdin too, but reads all kinds as one; after this there is nothing left to read.
+fn prepare(id: &str) -> Result<String> {
+    let config = Config::load(Path::new(".")).map_err(|fault| anyhow::anyhow!(fault.message))?;
     let mut bytes = Vec::new();
     io::stdin().take(1 << 20).read_to_end(&mut bytes).context("read the options from stdin")?;
-    Ok(Any::parse(&bytes).and_then(|any| Options::from_any(&any)).unwrap_or_default())
-}
-
-/// Starts a shim that gets its socket as its standard input.
-fn spawn(arguments: &Arguments, options: &Options) -> Result<String> {
-    let path = names::socket_path("").map_err(|fault| anyhow::anyhow!(fault.message))?;
-    let listener = names::bind(&path)?;
-    let address = format!("unix://{}", path.display());
-    let own = std::env::current_exe().context("find the shim's executable")?;
-    let mut command = Command::new(own);
-    command.args(["-namespace", &arguments.namespace, "-id", &arguments.id, "-socket", &address]);
-    command.process_group(0);
-    command.stdin(OwnedFd::from(listener)).stdout(Stdio::null()).stderr(Stdio::null());
-    let child = command.spawn().context("start the shim's process")?;
-    let pid = child.id();
+    let options: Options = Any::parse_from_bytes(&bytes).and_then(|any| options::from_any(&any)).unwrap_or_default();
     if !options.shim_cgroup.is_empty() {
-        move_to(&options.shim_cgroup, pid)?;
+        move_to(&options.shim_cgroup)?;
     }
-    fs::write("shim.pid", pid.to_string()).context("write shim.pid")?;
-    adjust_oom_score(pid);
-    Ok(address)
+    Ok(config.group().unwrap_or(id).to_owned())
 }
 
-/// A cgroup for the shim, as the option ShimCgroup asks.
-fn move_to(cgroup: &str, pid: u32) -> Result<()> {
+/// A cgroup for the shim, as the option ShimCgroup asks. It is this process's child, and so begins there.
+fn move_to(cgroup: &str) -> Result<()> {
     let hierarchy = Hierarchy::find()?;
     let directory = hierarchy.mountpoint().join(cgroup.trim_start_matches('/'));
     fs::create_dir_all(&directory).with_context(|| format!("create {}", directory.display()))?;
     let file = directory.join("cgroup.procs");
-    fs::write(&file, pid.to_string()).with_context(|| format!("write {}", file.display()))
+    fs::write(&file, "0").with_context(|| format!("write {}", file.display()))
 }
 
-/// Without privilege for it the score stays as it is.
-fn adjust_oom_score(pid: u32) {
-    let parent = std::os::unix::process::parent_id();
-    let Ok(score) = fs::read_to_string(format!("/proc/{parent}/oom_score_adj")) else { return };
-    let score = (score.trim().parse().unwrap_or(0) + SOONER).min(1000);
-    let _ = fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string());
+/// Has children reaped from now on, and lets SIGTERM and SIGINT end the shim.
+fn serve_signals(service: &Service, exit: &Arc<ExitSignal>) -> io::Result<()> {
+    let mut children = signal(SignalKind::child())?;
+    let service = service.clone();
+    tokio::spawn(async move {
+        while children.recv().await.is_some() {
+            exits::reap(&mut service.lock());
+        }
+    });
+    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
+        let (mut signal, exit) = (signal(kind)?, exit.clone());
+        tokio::spawn(async move {
+            if signal.recv().await.is_some() {
+                exit.signal();
+            }
+        });
+    }
+    Ok(())
+}
+
+/// The crate prints it, and containerd shows that to the user.
+fn passed_on(error: anyhow::Error) -> Error {
+    Error::Other(format!("{error:#}"))
 }

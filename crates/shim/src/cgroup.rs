@@ -2,59 +2,39 @@
 
 use std::fs::File;
 use std::io::{Read, Seek};
-use std::os::fd::{AsFd, BorrowedFd};
 
 use rtc_runtime::cgroup::{Cgroup, Hierarchy};
 use rtc_sys::CallExt;
 use rustix::fs::{Mode, OFlags};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::task::AbortHandle;
 
 use crate::fault::Result;
+use crate::pump::watch;
 
 /// A cgroup that is watched.
 #[derive(Debug)]
 pub(crate) struct Watched {
     cgroup: Cgroup,
-    /// memory.events. The kernel wakes who polls it for priority input when a count changes; none without the
-    /// controller.
-    events: Option<File>,
-    kills: u64,
+    /// None without the memory controller.
+    watch: Option<AbortHandle>,
 }
 
 impl Watched {
-    /// The cgroup that a process is in.
+    /// The cgroup that a process is in; `tell` is called whenever memory has run out in it.
     ///
     /// # Errors
     /// There is no cgroup2 file system, or the process is gone.
-    pub(crate) fn of(pid: i32) -> Result<Self> {
+    pub(crate) fn of(pid: i32, tell: impl Fn() + Send + 'static) -> Result<Self> {
         let cgroup = Hierarchy::find()?.open_of(pid)?;
-        let events = open(&cgroup, "memory.events").ok();
-        let mut watched = Self { cgroup, events, kills: 0 };
-        watched.kills = watched.count_kills().unwrap_or(0);
-        Ok(watched)
-    }
-
-    /// What to poll for priority input.
-    pub(crate) fn events(&self) -> Option<BorrowedFd<'_>> {
-        self.events.as_ref().map(AsFd::as_fd)
-    }
-
-    /// Looks at the counts anew: whether a process has been killed since. Once the cgroup is gone it is watched no more.
-    pub(crate) fn was_out_of_memory(&mut self) -> bool {
-        let Some(kills) = self.count_kills() else {
-            self.events = None;
-            return false;
-        };
-        let more = kills > self.kills;
-        self.kills = kills;
-        more
-    }
-
-    fn count_kills(&mut self) -> Option<u64> {
-        let file = self.events.as_mut()?;
-        let mut text = String::new();
-        file.rewind().ok()?;
-        file.read_to_string(&mut text).ok()?;
-        text.lines().find_map(|line| line.strip_prefix("oom_kill "))?.parse().ok()
+        let mut task = None;
+        // The kernel wakes who waits for priority input when a count changes.
+        if let Ok(file) = open(&cgroup, "memory.events") {
+            let events = watch(file, Interest::PRIORITY).map_err(|(_, error)| error)?;
+            task = Some(tokio::spawn(watch_memory(events, tell)).abort_handle());
+        }
+        Ok(Self { cgroup, watch: task })
     }
 
     /// The pids of all processes in it and below.
@@ -79,6 +59,35 @@ impl Watched {
         let names = directory.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
         names.filter(|name| name.starts_with(prefix)).collect()
     }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if let Some(watch) = &self.watch {
+            watch.abort();
+        }
+    }
+}
+
+/// Ends when the cgroup is gone.
+async fn watch_memory(mut events: AsyncFd<File>, tell: impl Fn()) {
+    let Some(mut kills) = count_kills(events.get_mut()) else { return };
+    while let Ok(mut ready) = events.ready_mut(Interest::PRIORITY).await {
+        // Before the reading: what happens after it wakes again.
+        ready.clear_ready();
+        let Some(now) = count_kills(ready.get_inner_mut()) else { return };
+        if now > kills {
+            tell();
+        }
+        kills = now;
+    }
+}
+
+fn count_kills(file: &mut File) -> Option<u64> {
+    let mut text = String::new();
+    file.rewind().ok()?;
+    file.read_to_string(&mut text).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("oom_kill "))?.parse().ok()
 }
 
 fn open(cgroup: &Cgroup, name: &str) -> rtc_sys::Result<File> {

@@ -9,7 +9,7 @@ use rtc_sys::CallExt;
 use rtc_sys::message::{self, Control};
 
 use crate::fault::{Fault, Result};
-use crate::names;
+use crate::sockets;
 
 /// A socket in the file system that goes away with this.
 #[derive(Debug)]
@@ -21,8 +21,8 @@ pub(crate) struct ConsoleSocket {
 impl ConsoleSocket {
     pub(crate) fn new() -> Result<Self> {
         // A bundle's path can be too long for a socket.
-        let path = names::socket_path(".pty")?;
-        let listener = names::bind(&path)?;
+        let path = sockets::new_path(".pty")?;
+        let listener = sockets::bind(&path)?;
         listener.set_nonblocking(true)?;
         Ok(Self { listener, path })
     }

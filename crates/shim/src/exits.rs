@@ -1,12 +1,17 @@
 //! Children that have ended: calls of rtc, and processes of containers, which become the shim's children when rtc ends.
+//!
+//! The crate has a reaper too.
+//! Its waitpid(2), nix's, takes the end of a process by a real-time signal and returns an error that names none: nobody
+//! would ever be told of it.
 
+use containerd_shim::api::WaitResponse;
+use containerd_shim::protos::events::task::TaskExit;
+use containerd_shim::protos::protobuf::MessageField;
+use containerd_shim::protos::protobuf::well_known_types::timestamp::Timestamp;
 use rustix::process::{WaitOptions, wait};
 
-use crate::api::Target;
-use crate::events::Event;
 use crate::shim::Shim;
-use crate::task::Phase;
-use crate::wire::Message;
+use crate::task::{Phase, Target};
 
 /// Reaps everything that has ended.
 pub(crate) fn reap(shim: &mut Shim) {
@@ -61,7 +66,7 @@ fn end(shim: &mut Shim, target: &Target, status: u32) {
         shim.launch(call, move |shim, _| announce(shim, &target))
     });
     if let Err(fault) = called {
-        shim.log.error(&fault.message);
+        log::error!("{fault}");
         announce(shim, target);
     }
 }
@@ -70,16 +75,22 @@ fn end(shim: &mut Shim, target: &Target, status: u32) {
 fn announce(shim: &mut Shim, target: &Target) {
     let Ok(process) = shim.process(target) else { return };
     let (pid, status) = (process.pid(), process.status);
-    let Some(at) = process.exited_at else { return };
-    for caller in std::mem::take(&mut process.waiters) {
-        shim.reply(caller, Ok(waited(status, at)));
+    let Some(at) = process.exited_at.clone() else { return };
+    for waiter in std::mem::take(&mut process.waiters) {
+        waiter.send(Ok(waited(status, at.clone())));
     }
     let Target { id, exec_id } = target.clone();
-    let process = if exec_id.is_empty() { id.clone() } else { exec_id };
-    shim.publish(&Event::Exit { id, process, pid, status, at });
+    shim.publish(&TaskExit {
+        id: if exec_id.is_empty() { id.clone() } else { exec_id },
+        container_id: id,
+        pid,
+        exit_status: status,
+        exited_at: MessageField::some(at),
+        ..TaskExit::default()
+    });
 }
 
 /// The answer to Wait.
-pub(crate) fn waited(status: u32, at: crate::moment::Moment) -> Message {
-    Message::new().number(1, status.into()).message(2, at.message())
+pub(crate) fn waited(status: u32, at: Timestamp) -> WaitResponse {
+    WaitResponse { exit_status: status, exited_at: MessageField::some(at), ..WaitResponse::default() }
 }

@@ -1,26 +1,14 @@
-//! What a call is refused with: one of gRPC's codes and a line of text.
+//! What a call is refused with: one of gRPC's codes, which containerd turns into its own kinds of errors, and a line of
+//! text.
 
 use std::fmt;
 
-/// The codes in use (google/rpc/code.proto). containerd turns them into its own kinds of errors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Code {
-    /// Failed, and no other code says more.
-    Unknown = 2,
-    /// The request makes no sense.
-    InvalidArgument = 3,
-    /// No such container or process, or it has ended.
-    NotFound = 5,
-    /// The name is taken.
-    AlreadyExists = 6,
-    /// Not in this state.
-    FailedPrecondition = 9,
-    /// No such method.
-    Unimplemented = 12,
-}
+use containerd_shim::protos::ttrpc;
+
+pub(crate) use ttrpc::Code;
 
 /// A refusal. It is no `std::error::Error`, so that every such error can become one.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Fault {
     pub(crate) code: Code,
     pub(crate) message: String,
@@ -35,11 +23,11 @@ impl Fault {
     }
 
     pub(crate) fn unknown(message: impl Into<String>) -> Self {
-        Self::new(Code::Unknown, message)
+        Self::new(Code::UNKNOWN, message)
     }
 
     pub(crate) fn not_found(noun: &str, id: &str) -> Self {
-        Self::new(Code::NotFound, format!("{noun} {id} does not exist"))
+        Self::new(Code::NOT_FOUND, format!("{noun} {id} does not exist"))
     }
 
     /// Says what was being done.
@@ -52,6 +40,12 @@ impl Fault {
 impl<E: std::error::Error> From<E> for Fault {
     fn from(error: E) -> Self {
         Self::unknown(error.to_string())
+    }
+}
+
+impl From<Fault> for ttrpc::Error {
+    fn from(fault: Fault) -> Self {
+        Self::RpcStatus(ttrpc::get_status(fault.code, fault.message))
     }
 }
 

@@ -50,7 +50,7 @@ fn lines(text: &str) -> Result<String> {
     text.split(',').try_fold(String::new(), |lines, range| {
         let numbers: Vec<u32> = range.split(':').filter_map(|number| number.parse().ok()).collect();
         let [inside, outside, count] = numbers[..] else {
-            return Err(Fault::new(Code::InvalidArgument, format!("{text} is no mapping of ids: give A:B:COUNT")));
+            return Err(Fault::new(Code::INVALID_ARGUMENT, format!("{text} is no mapping of ids: give A:B:COUNT")));
         };
         Ok(format!("{lines}{inside} {outside} {count}\n"))
     })
@@ -79,7 +79,7 @@ impl Layers {
     pub(crate) fn bind(data: &mut [String], folder: &Path, ids: &Ids) -> Result<Self> {
         let mut layers = Self { folder: folder.to_owned(), bound: Vec::new() };
         let Some(option) = data.iter_mut().find(|option| option.starts_with("lowerdir=")) else {
-            return Err(Fault::new(Code::InvalidArgument, "uidmap= and gidmap= are for binds and overlays"));
+            return Err(Fault::new(Code::INVALID_ARGUMENT, "uidmap= and gidmap= are for binds and overlays"));
         };
         let namespace = ids.namespace()?;
         for (number, layer) in option["lowerdir=".len()..].split(':').enumerate() {
@@ -108,8 +108,8 @@ impl Drop for Layers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::Mount;
     use crate::mounts::{mount_all, unmount_all};
+    use containerd_shim::protos::api::Mount;
     use rustix::mount::{MountFlags, mount};
     use std::os::unix::fs::MetadataExt;
 
@@ -138,7 +138,7 @@ mod tests {
         fs::write(top.join("b/two"), "").unwrap();
         let at = |name: &str| top.join(name).to_string_lossy().into_owned();
         let overlay = Mount {
-            kind: "overlay".into(),
+            type_: "overlay".into(),
             source: "overlay".into(),
             target: String::new(),
             options: vec![
@@ -148,6 +148,7 @@ mod tests {
                 "uidmap=0:200000:65536".into(),
                 "gidmap=0:300000:65536".into(),
             ],
+            ..Mount::default()
         };
         let root = top.join("root");
         mount_all(&[overlay], &root).unwrap();
@@ -156,10 +157,11 @@ mod tests {
         assert!(!top.join("root.layers").exists(), "the layers are left bound");
         unmount_all(&root).unwrap();
         let bind = Mount {
-            kind: "bind".into(),
+            type_: "bind".into(),
             source: at("a"),
             target: String::new(),
             options: ["rbind", "ro", "uidmap=0:5:9", "gidmap=0:6:9"].map(str::to_owned).to_vec(),
+            ..Mount::default()
         };
         mount_all(&[bind], &root).unwrap();
         assert_eq!(ids("one"), (5, 6));

@@ -4,26 +4,29 @@ use std::fs;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use containerd_shim::api::{
+    CreateTaskRequest, CreateTaskResponse, DeleteRequest, DeleteResponse, Empty, ExecProcessRequest, StartRequest,
+    StartResponse,
+};
+use containerd_shim::protos::events::task::{
+    TaskCreate, TaskDelete, TaskExecAdded, TaskExecStarted, TaskIO, TaskOOM, TaskStart,
+};
+use containerd_shim::protos::protobuf::MessageField;
+use containerd_shim::protos::protobuf::well_known_types::timestamp::Timestamp;
 use rtc_sys::CallExt;
 
-use crate::api::{Create, Exec, Target};
 use crate::bundle::Config;
 use crate::cgroup::Watched;
 use crate::console::ConsoleSocket;
-use crate::events::Event;
 use crate::exits;
 use crate::fault::{Code, Fault, Result};
-use crate::moment::Moment;
 use crate::mounts;
-use crate::options::Options;
+use crate::options;
+use crate::reply::Reply;
 use crate::runtime::{Call, Runtime};
 use crate::shim::Shim;
-use crate::stdio::Opened;
-use crate::task::{Caller, Phase, Process, Task};
-use crate::wire::Message;
-
-/// An answer; none if it comes later.
-pub(crate) type Answer = Result<Option<Message>>;
+use crate::stdio::{Opened, Streams};
+use crate::task::{Phase, Process, Target, Task};
 
 /// The root file system in a bundle.
 pub(crate) const ROOTFS: &str = "rootfs";
@@ -31,35 +34,18 @@ pub(crate) const ROOTFS: &str = "rootfs";
 pub(crate) const PID_FILE: &str = "init.pid";
 
 /// Create: mounts the root file system and lets rtc make the container; one that is to be restored waits for Start.
-pub(crate) fn create(shim: &mut Shim, caller: Caller, payload: &[u8]) -> Answer {
-    let request = Create::parse(payload)?;
+pub(crate) fn create(shim: &mut Shim, request: CreateTaskRequest, reply: Reply<CreateTaskResponse>) -> Result<()> {
     let id = request.id.clone();
     if shim.tasks.contains_key(&id) {
-        return Err(Fault::new(Code::AlreadyExists, format!("container {id} exists")));
+        return Err(Fault::new(Code::ALREADY_EXISTS, format!("container {id} exists")));
     }
-    let bundle = PathBuf::from(&request.bundle);
-    let config = Config::load(&bundle)?;
-    let mut options = Options::from_any(&request.options)?;
-    options.save(&bundle)?;
-    mounts::mount_all(&request.rootfs, &bundle.join(ROOTFS))?;
-    let image = std::mem::take(&mut options.image_path);
-    let checkpoint = if request.checkpoint.is_empty() { image } else { request.checkpoint.clone() };
-    let restores = !checkpoint.is_empty();
-    let phase = if restores { Phase::Created } else { Phase::Making };
-    let task = Task {
-        runtime: Runtime::new(&options, &shim.namespace, &bundle, &config),
-        bundle,
-        options,
-        checkpoint,
-        own_pids: config.has_own_pids(),
-        init: Process::new(request.streams.clone(), Vec::new(), phase),
-        execs: Default::default(),
-        cgroup: None,
-    };
+    let task = prepare(shim, &request)?;
+    let restores = !task.checkpoint.is_empty();
     shim.tasks.insert(id.clone(), task);
     if restores {
         created(shim, request, 0);
-        return Ok(Some(Message::new()));
+        reply.send(Ok(CreateTaskResponse::new()));
+        return Ok(());
     }
     let made = make(
         shim,
@@ -70,31 +56,60 @@ pub(crate) fn create(shim: &mut Shim, caller: Caller, payload: &[u8]) -> Answer 
             Ok(pid) => {
                 let target = Target { id: request.id.clone(), exec_id: String::new() };
                 created(shim, request, pid);
-                shim.reply(caller, Ok(Message::new().number(1, pid.into())));
+                reply.send(Ok(CreateTaskResponse { pid, ..CreateTaskResponse::default() }));
                 exits::catch_up(shim, &target);
             }
             Err(fault) => {
                 forget(shim, &request.id);
-                shim.reply(caller, Err(fault));
+                reply.send(Err(fault));
             }
         },
     );
-    made.inspect_err(|_| forget(shim, &id)).map(|()| None)
+    made.inspect_err(|_| forget(shim, &id))
 }
 
-fn created(shim: &mut Shim, request: Create, pid: u32) {
+/// Reads the bundle and mounts the root file system.
+fn prepare(shim: &Shim, request: &CreateTaskRequest) -> Result<Task> {
+    let bundle = PathBuf::from(&request.bundle);
+    let config = Config::load(&bundle)?;
+    let options = options::from_any(&request.options)?;
+    options::save(&options, &bundle)?;
+    mounts::mount_all(&request.rootfs, &bundle.join(ROOTFS))?;
+    let image = [&request.checkpoint, &options.criu_image_path].into_iter().find(|path| !path.is_empty());
+    let checkpoint = image.cloned().unwrap_or_default();
+    let phase = if checkpoint.is_empty() { Phase::Making } else { Phase::Created };
+    let streams = Streams {
+        terminal: request.terminal,
+        stdin: request.stdin.clone(),
+        stdout: request.stdout.clone(),
+        stderr: request.stderr.clone(),
+    };
+    Ok(Task {
+        runtime: Runtime::new(&options, &shim.namespace, &bundle, &config),
+        bundle,
+        options,
+        checkpoint,
+        own_pids: config.has_own_pids(),
+        init: Process::new(streams, Vec::new(), phase),
+        execs: Default::default(),
+        cgroup: None,
+    })
+}
+
+fn created(shim: &mut Shim, request: CreateTaskRequest, pid: u32) {
     if let Ok(task) = shim.task(&request.id) {
         task.init.phase = Phase::Created;
     }
-    let Create { id, bundle, rootfs, streams, checkpoint, .. } = request;
-    shim.publish(&Event::Create { id, bundle, rootfs, streams, checkpoint, pid });
+    let CreateTaskRequest { id, bundle, rootfs, terminal, stdin, stdout, stderr, checkpoint, .. } = request;
+    let io = MessageField::some(TaskIO { stdin, stdout, stderr, terminal, ..TaskIO::default() });
+    shim.publish(&TaskCreate { container_id: id, bundle, rootfs, io, checkpoint, pid, ..TaskCreate::default() });
 }
 
 /// Takes back what Create did.
 fn forget(shim: &mut Shim, id: &str) {
     let Some(task) = shim.tasks.remove(id) else { return };
     if let Err(fault) = mounts::unmount_all(&task.bundle.join(ROOTFS)) {
-        shim.log.error(&fault.message);
+        log::error!("{fault}");
     }
 }
 
@@ -104,7 +119,7 @@ fn make(
     id: &str,
     deed: &'static str,
     extend: impl FnOnce(&mut Call),
-    then: impl FnOnce(&mut Shim, Result<u32>) + 'static,
+    then: impl FnOnce(&mut Shim, Result<u32>) + Send + 'static,
 ) -> Result<()> {
     let target = Target { id: id.to_owned(), exec_id: String::new() };
     let mut call = shim.call(id, deed)?;
@@ -157,10 +172,11 @@ fn adopt(shim: &mut Shim, target: &Target, pid_file: &Path, console: Option<&Con
     let text = fs::read_to_string(pid_file).call("read", pid_file.display())?;
     let pid: i32 = text.trim().parse()?;
     let namespace = shim.namespace.clone();
-    let task = shim.task(&target.id)?;
     if target.exec_id.is_empty() {
+        let (publisher, id) = (shim.publisher.clone(), target.id.clone());
+        let tell = move || publisher.publish(&TaskOOM { container_id: id.clone(), ..TaskOOM::default() });
         // It may have ended, and then there is nothing to watch.
-        task.cgroup = Watched::of(pid).ok();
+        shim.task(&target.id)?.cgroup = Watched::of(pid, tell).ok();
     }
     let process = shim.process(target)?;
     process.pid = pid;
@@ -174,63 +190,65 @@ fn adopt(shim: &mut Shim, target: &Target, pid_file: &Path, console: Option<&Con
 }
 
 /// Exec: takes note of a process that Start will make.
-pub(crate) fn exec(shim: &mut Shim, _: Caller, payload: &[u8]) -> Answer {
-    let Exec { target: Target { id, exec_id }, streams, spec } = Exec::parse(payload)?;
+pub(crate) fn exec(shim: &mut Shim, request: ExecProcessRequest) -> Result<Empty> {
+    let ExecProcessRequest { id, exec_id, terminal, stdin, stdout, stderr, spec, .. } = request;
     // It becomes part of a file's name.
     if exec_id.is_empty() || exec_id.starts_with('.') || exec_id.contains('/') {
-        return Err(Fault::new(Code::InvalidArgument, format!("{exec_id:?} is no name for a process")));
+        return Err(Fault::new(Code::INVALID_ARGUMENT, format!("{exec_id:?} is no name for a process")));
     }
     let task = shim.task(&id)?;
     if task.execs.contains_key(&exec_id) {
-        return Err(Fault::new(Code::AlreadyExists, format!("process {exec_id} exists")));
+        return Err(Fault::new(Code::ALREADY_EXISTS, format!("process {exec_id} exists")));
     }
+    let spec = spec.into_option().unwrap_or_default().value;
+    let streams = Streams { terminal, stdin, stdout, stderr };
     task.execs.insert(exec_id.clone(), Process::new(streams, spec, Phase::Created));
-    shim.publish(&Event::ExecAdded { id, exec_id });
-    Ok(Some(Message::new()))
+    shim.publish(&TaskExecAdded { container_id: id, exec_id, ..TaskExecAdded::default() });
+    Ok(Empty::new())
 }
 
 /// Start.
-pub(crate) fn start(shim: &mut Shim, caller: Caller, payload: &[u8]) -> Answer {
-    let target = Target::parse(payload)?;
+pub(crate) fn start(shim: &mut Shim, request: StartRequest, reply: Reply<StartResponse>) -> Result<()> {
+    let target = Target { id: request.id, exec_id: request.exec_id };
     let process = shim.process(&target)?;
     if process.phase != Phase::Created {
         return Err(Fault::new(
-            Code::FailedPrecondition,
+            Code::FAILED_PRECONDITION,
             format!("cannot start a process that is {:?}", process.phase),
         ));
     }
     process.phase = Phase::Starting;
     let launched = if !target.exec_id.is_empty() {
-        start_exec(shim, caller, &target)
+        start_exec(shim, reply, &target)
     } else if shim.task(&target.id)?.checkpoint.is_empty() {
-        start_init(shim, caller, &target)
+        start_init(shim, reply, &target)
     } else {
-        restore(shim, caller, &target)
+        restore(shim, reply, &target)
     };
-    launched.inspect_err(|_| not_started(shim, &target)).map(|()| None)
+    launched.inspect_err(|_| not_started(shim, &target))
 }
 
-fn start_init(shim: &mut Shim, caller: Caller, target: &Target) -> Result<()> {
+fn start_init(shim: &mut Shim, reply: Reply<StartResponse>, target: &Target) -> Result<()> {
     let mut call = shim.call(&target.id, "start")?;
     call.command.arg(&target.id);
     let target = target.clone();
     shim.launch(call, move |shim, outcome| {
         let pid = outcome.and_then(|()| Ok(shim.process(&target)?.pid()));
-        started(shim, caller, &target, pid);
+        started(shim, reply, &target, pid);
     })
 }
 
-fn restore(shim: &mut Shim, caller: Caller, target: &Target) -> Result<()> {
+fn restore(shim: &mut Shim, reply: Reply<StartResponse>, target: &Target) -> Result<()> {
     let task = shim.task(&target.id)?;
     let (image, work) = (task.checkpoint.clone(), task.bundle.join("work"));
     let target = target.clone();
     let extend = |call: &mut Call| {
         call.command.arg("--image-path").arg(image).arg("--work-path").arg(work).args(["--detach", "--no-subreaper"]);
     };
-    make(shim, &target.id.clone(), "restore", extend, move |shim, pid| started(shim, caller, &target, pid))
+    make(shim, &target.id.clone(), "restore", extend, move |shim, pid| started(shim, reply, &target, pid))
 }
 
-fn start_exec(shim: &mut Shim, caller: Caller, target: &Target) -> Result<()> {
+fn start_exec(shim: &mut Shim, reply: Reply<StartResponse>, target: &Target) -> Result<()> {
     let mut call = shim.call(&target.id, "exec")?;
     let bundle = shim.task(&target.id)?.bundle.clone();
     let pid_file = bundle.join(format!("{}.pid", target.exec_id));
@@ -248,26 +266,25 @@ fn start_exec(shim: &mut Shim, caller: Caller, target: &Target) -> Result<()> {
         for file in [&spec_file, &pid_file] {
             let _ = fs::remove_file(file);
         }
-        started(shim, caller, &target, pid);
+        started(shim, reply, &target, pid);
     })
 }
 
 /// rtc has started a process, or has not.
-fn started(shim: &mut Shim, caller: Caller, target: &Target, pid: Result<u32>) {
+fn started(shim: &mut Shim, reply: Reply<StartResponse>, target: &Target, pid: Result<u32>) {
     if let Ok(pid) = pid {
         if let Ok(process) = shim.process(target) {
             process.phase = Phase::Running;
         }
-        let Target { id, exec_id } = target.clone();
-        let event = match exec_id.is_empty() {
-            true => Event::Start { id, pid },
-            false => Event::ExecStarted { id, exec_id, pid },
-        };
-        shim.publish(&event);
+        let Target { id: container_id, exec_id } = target.clone();
+        match exec_id.is_empty() {
+            true => shim.publish(&TaskStart { container_id, pid, ..TaskStart::default() }),
+            false => shim.publish(&TaskExecStarted { container_id, exec_id, pid, ..TaskExecStarted::default() }),
+        }
     } else {
         not_started(shim, target);
     }
-    shim.reply(caller, pid.map(|pid| Message::new().number(1, pid.into())));
+    reply.send(pid.map(|pid| StartResponse { pid, ..StartResponse::default() }));
     exits::catch_up(shim, target);
 }
 
@@ -281,36 +298,37 @@ fn not_started(shim: &mut Shim, target: &Target) {
     process.end(255);
     let status = process.status;
     for waiter in std::mem::take(&mut process.waiters) {
-        shim.reply(waiter, Ok(exits::waited(status, Moment::now())));
+        waiter.send(Ok(exits::waited(status, Timestamp::now())));
     }
 }
 
 /// Delete: of what has ended, or was never started.
-pub(crate) fn delete(shim: &mut Shim, caller: Caller, payload: &[u8]) -> Answer {
-    let target = Target::parse(payload)?;
+pub(crate) fn delete(shim: &mut Shim, request: DeleteRequest, reply: Reply<DeleteResponse>) -> Result<()> {
+    let target = Target { id: request.id, exec_id: request.exec_id };
     let process = shim.process(&target)?;
     if !matches!(process.phase, Phase::Created | Phase::Stopped) {
-        return Err(Fault::new(Code::FailedPrecondition, "cannot delete a running process"));
+        return Err(Fault::new(Code::FAILED_PRECONDITION, "cannot delete a running process"));
     }
-    let (pid, status) = (process.pid(), process.status);
-    let at = process.exited_at.unwrap_or_else(Moment::now);
-    let answer = Message::new().number(1, pid.into()).number(2, status.into()).message(3, at.message());
+    let (pid, exit_status) = (process.pid(), process.status);
+    let exited_at = MessageField::some(process.exited_at.clone().unwrap_or_else(Timestamp::now));
+    let answer = DeleteResponse { pid, exit_status, exited_at: exited_at.clone(), ..DeleteResponse::default() };
     if !target.exec_id.is_empty() {
         shim.task(&target.id)?.execs.remove(&target.exec_id);
-        return Ok(Some(answer));
+        reply.send(Ok(answer));
+        return Ok(());
     }
     let mut call = shim.call(&target.id, "delete")?;
     // What was created and never started still has a process; what was to be restored never was one.
     call.command.args(["--force", &target.id]);
     shim.launch(call, move |shim, outcome| {
-        let gone = |fault: &Fault| fault.code == Code::NotFound;
+        let gone = |fault: &Fault| fault.code == Code::NOT_FOUND;
         let outcome = outcome.or_else(|fault| if gone(&fault) { Ok(()) } else { Err(fault) });
         let outcome = outcome.and_then(|()| mounts::unmount_all(&shim.task(&target.id)?.bundle.join(ROOTFS)));
         if outcome.is_ok() {
             shim.tasks.remove(&target.id);
-            shim.publish(&Event::Delete { id: target.id, pid, status, at });
+            let (container_id, id) = (target.id.clone(), target.id);
+            shim.publish(&TaskDelete { container_id, id, pid, exit_status, exited_at, ..TaskDelete::default() });
         }
-        shim.reply(caller, outcome.map(|()| answer));
-    })?;
-    Ok(None)
+        reply.send(outcome.map(|()| answer));
+    })
 }

@@ -4,211 +4,244 @@
 
 use std::collections::BTreeMap;
 
-use crate::cgroup::Watched;
-use crate::wire::Message;
+use containerd_shim::protos::cgroups_v2::metrics::{
+    CPUStat, HugeTlbStat, IOEntry, IOStat, MemoryEvents, MemoryStat, Metrics, PSIData, PSIStats, PidsStat, RdmaEntry,
+    RdmaStat,
+};
+use containerd_shim::protos::protobuf::MessageField;
 
-/// The name of the message's type.
-pub(crate) const TYPE: &str = "io.containerd.cgroups.v2.Metrics";
+use crate::cgroup::Watched;
+
+/// Of the message.
+pub(crate) const PACKAGE: &str = "io.containerd.cgroups.v2";
 
 /// Reads the control files of a cgroup. What a missing controller would count is left out.
-pub(crate) fn read(cgroup: &Watched) -> Message {
+pub(crate) fn read(cgroup: &Watched) -> Metrics {
     metrics(&|name| cgroup.read(name), &cgroup.names("hugetlb."))
 }
 
-fn metrics(read: &dyn Fn(&str) -> Option<String>, hugetlb: &[String]) -> Message {
-    let number = |name: &str| read(name).map(|text| limit(&text)).unwrap_or_default();
-    let mut message = Message::new();
-    if read("pids.current").is_some() {
-        let max = read("pids.max").filter(|text| text.trim() != "max").map(|text| limit(&text)).unwrap_or_default();
-        message = message.message(1, Message::new().number(1, number("pids.current")).number(2, max));
+fn metrics(read: &dyn Fn(&str) -> Option<String>, hugetlb: &[String]) -> Metrics {
+    let rdma = read("rdma.current").zip(read("rdma.max"));
+    let rdma = rdma.map(|(now, max)| RdmaStat { current: devices(&now), limit: devices(&max), ..RdmaStat::default() });
+    let events = read("memory.events");
+    Metrics {
+        pids: pids(read).into(),
+        cpu: cpu(read).into(),
+        memory: memory(read).into(),
+        rdma: rdma.into(),
+        io: io(read).into(),
+        hugetlb: huge_pages(read, hugetlb),
+        memory_events: events.map(|text| counters(&text, &MEMORY_EVENTS)).into(),
+        ..Metrics::default()
     }
-    if let Some(text) = read("cpu.stat") {
-        message = message.message(2, with_pressure(counters(&text, &CPU, Message::new()), 7, read("cpu.pressure")));
-    }
-    if let Some(text) = read("memory.stat") {
-        let mut memory = counters(&text, &MEMORY, Message::new());
-        // slab and the refaults have been split up since the message was made.
-        memory = sums(&text, memory);
-        for (field, name) in MEMORY_FILES {
-            memory = memory.number(field, number(name));
-        }
-        message = message.message(4, with_pressure(memory, 38, read("memory.pressure")));
-    }
-    if let (Some(current), Some(max)) = (read("rdma.current"), read("rdma.max")) {
-        let rdma = rdma(&current, 1, Message::new());
-        message = message.message(5, self::rdma(&max, 2, rdma));
-    }
-    if let Some(text) = read("io.stat") {
-        message = message.message(6, with_pressure(devices(&text), 2, read("io.pressure")));
-    }
-    for size in hugetlb.iter().filter_map(|name| name.strip_prefix("hugetlb.")?.strip_suffix(".current")) {
-        if size.ends_with(".rsvd") {
-            continue;
-        }
-        let file = |what: &str| format!("hugetlb.{size}.{what}");
-        let failures = read(&file("events")).and_then(|text| numbers(&text).remove("max")).unwrap_or_default();
-        let entry = Message::new().number(1, number(&file("current"))).number(2, number(&file("max")));
-        message = message.message(7, entry.text(3, size).number(4, failures));
-    }
-    if let Some(text) = read("memory.events") {
-        message = message.message(8, counters(&text, &MEMORY_EVENTS, Message::new()));
-    }
-    message
 }
 
-type Fields = [(u32, &'static str)];
+type Read<'a> = &'a dyn Fn(&str) -> Option<String>;
+/// The name of a number, and where it goes.
+type Field<M> = (&'static str, fn(&mut M) -> &mut u64);
 
-const CPU: [(u32, &str); 8] = [
-    (1, "usage_usec"),
-    (2, "user_usec"),
-    (3, "system_usec"),
-    (4, "nr_periods"),
-    (5, "nr_throttled"),
-    (6, "throttled_usec"),
-    (8, "nr_bursts"),
-    (9, "burst_usec"),
+const CPU: [Field<CPUStat>; 8] = [
+    ("usage_usec", |m| &mut m.usage_usec),
+    ("user_usec", |m| &mut m.user_usec),
+    ("system_usec", |m| &mut m.system_usec),
+    ("nr_periods", |m| &mut m.nr_periods),
+    ("nr_throttled", |m| &mut m.nr_throttled),
+    ("throttled_usec", |m| &mut m.throttled_usec),
+    ("nr_bursts", |m| &mut m.nr_bursts),
+    ("burst_usec", |m| &mut m.burst_usec),
 ];
 
-const MEMORY: [(u32, &str); 27] = [
-    (1, "anon"),
-    (2, "file"),
-    (3, "kernel_stack"),
-    (5, "sock"),
-    (6, "shmem"),
-    (7, "file_mapped"),
-    (8, "file_dirty"),
-    (9, "file_writeback"),
-    (10, "anon_thp"),
-    (11, "inactive_anon"),
-    (12, "active_anon"),
-    (13, "inactive_file"),
-    (14, "active_file"),
-    (15, "unevictable"),
-    (16, "slab_reclaimable"),
-    (17, "slab_unreclaimable"),
-    (18, "pgfault"),
-    (19, "pgmajfault"),
-    (22, "workingset_nodereclaim"),
-    (23, "pgrefill"),
-    (24, "pgscan"),
-    (25, "pgsteal"),
-    (26, "pgactivate"),
-    (27, "pgdeactivate"),
-    (28, "pglazyfree"),
-    (29, "pglazyfreed"),
-    (30, "thp_fault_alloc"),
+/// Several lines of one field are added up: slab and the refaults have been split up since the message was made.
+const MEMORY: [Field<MemoryStat>; 34] = [
+    ("anon", |m| &mut m.anon),
+    ("file", |m| &mut m.file),
+    ("kernel_stack", |m| &mut m.kernel_stack),
+    ("slab_reclaimable", |m| &mut m.slab),
+    ("slab_unreclaimable", |m| &mut m.slab),
+    ("sock", |m| &mut m.sock),
+    ("shmem", |m| &mut m.shmem),
+    ("file_mapped", |m| &mut m.file_mapped),
+    ("file_dirty", |m| &mut m.file_dirty),
+    ("file_writeback", |m| &mut m.file_writeback),
+    ("anon_thp", |m| &mut m.anon_thp),
+    ("inactive_anon", |m| &mut m.inactive_anon),
+    ("active_anon", |m| &mut m.active_anon),
+    ("inactive_file", |m| &mut m.inactive_file),
+    ("active_file", |m| &mut m.active_file),
+    ("unevictable", |m| &mut m.unevictable),
+    ("slab_reclaimable", |m| &mut m.slab_reclaimable),
+    ("slab_unreclaimable", |m| &mut m.slab_unreclaimable),
+    ("pgfault", |m| &mut m.pgfault),
+    ("pgmajfault", |m| &mut m.pgmajfault),
+    ("workingset_refault_anon", |m| &mut m.workingset_refault),
+    ("workingset_refault_file", |m| &mut m.workingset_refault),
+    ("workingset_activate_anon", |m| &mut m.workingset_activate),
+    ("workingset_activate_file", |m| &mut m.workingset_activate),
+    ("workingset_nodereclaim", |m| &mut m.workingset_nodereclaim),
+    ("pgrefill", |m| &mut m.pgrefill),
+    ("pgscan", |m| &mut m.pgscan),
+    ("pgsteal", |m| &mut m.pgsteal),
+    ("pgactivate", |m| &mut m.pgactivate),
+    ("pgdeactivate", |m| &mut m.pgdeactivate),
+    ("pglazyfree", |m| &mut m.pglazyfree),
+    ("pglazyfreed", |m| &mut m.pglazyfreed),
+    ("thp_fault_alloc", |m| &mut m.thp_fault_alloc),
+    ("thp_collapse_alloc", |m| &mut m.thp_collapse_alloc),
 ];
 
-/// Fields that are the sum of several lines of memory.stat.
-const MEMORY_SUMS: [(u32, &[&str]); 4] = [
-    (4, &["slab_reclaimable", "slab_unreclaimable"]),
-    (20, &["workingset_refault_anon", "workingset_refault_file"]),
-    (21, &["workingset_activate_anon", "workingset_activate_file"]),
-    (31, &["thp_collapse_alloc"]),
+/// Files with one number.
+const MEMORY_FILES: [Field<MemoryStat>; 6] = [
+    ("memory.current", |m| &mut m.usage),
+    ("memory.max", |m| &mut m.usage_limit),
+    ("memory.swap.current", |m| &mut m.swap_usage),
+    ("memory.swap.max", |m| &mut m.swap_limit),
+    ("memory.peak", |m| &mut m.max_usage),
+    ("memory.swap.peak", |m| &mut m.swap_max_usage),
 ];
 
-const MEMORY_FILES: [(u32, &str); 6] = [
-    (32, "memory.current"),
-    (33, "memory.max"),
-    (34, "memory.swap.current"),
-    (35, "memory.swap.max"),
-    (36, "memory.peak"),
-    (37, "memory.swap.peak"),
+const MEMORY_EVENTS: [Field<MemoryEvents>; 6] = [
+    ("low", |m| &mut m.low),
+    ("high", |m| &mut m.high),
+    ("max", |m| &mut m.max),
+    ("oom", |m| &mut m.oom),
+    ("oom_kill", |m| &mut m.oom_kill),
+    ("oom_group_kill", |m| &mut m.oom_group_kill),
 ];
 
-const MEMORY_EVENTS: [(u32, &str); 6] =
-    [(1, "low"), (2, "high"), (3, "max"), (4, "oom"), (5, "oom_kill"), (6, "oom_group_kill")];
+const IO: [Field<IOEntry>; 4] = [
+    ("rbytes", |m| &mut m.rbytes),
+    ("wbytes", |m| &mut m.wbytes),
+    ("rios", |m| &mut m.rios),
+    ("wios", |m| &mut m.wios),
+];
+
+fn pids(read: Read<'_>) -> Option<PidsStat> {
+    let current = read("pids.current").map(|text| number(&text))?;
+    let limit = read("pids.max").filter(|text| text.trim() != "max").map(|text| number(&text)).unwrap_or_default();
+    Some(PidsStat { current, limit, ..PidsStat::default() })
+}
+
+fn cpu(read: Read<'_>) -> Option<CPUStat> {
+    let mut stat = counters(&read("cpu.stat")?, &CPU);
+    stat.psi = pressure(read("cpu.pressure"));
+    Some(stat)
+}
+
+fn memory(read: Read<'_>) -> Option<MemoryStat> {
+    let mut stat = counters(&read("memory.stat")?, &MEMORY);
+    for (name, field) in MEMORY_FILES {
+        *field(&mut stat) = read(name).map(|text| number(&text)).unwrap_or_default();
+    }
+    stat.psi = pressure(read("memory.pressure"));
+    Some(stat)
+}
+
+/// io.stat: `8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=0 dios=0`.
+fn io(read: Read<'_>) -> Option<IOStat> {
+    let text = read("io.stat")?;
+    let entry = |line: &str| {
+        let (device, counts) = line.split_once(' ')?;
+        let (major, minor) = device.split_once(':')?;
+        let mut entry = IOEntry { major: number(major), minor: number(minor), ..IOEntry::default() };
+        add(counts.split(' '), '=', &IO, &mut entry);
+        Some(entry)
+    };
+    Some(IOStat {
+        usage: text.lines().filter_map(entry).collect(),
+        psi: pressure(read("io.pressure")),
+        ..IOStat::default()
+    })
+}
+
+/// hugetlb.2MB.current and its like.
+fn huge_pages(read: Read<'_>, names: &[String]) -> Vec<HugeTlbStat> {
+    let sizes = names.iter().filter_map(|name| name.strip_prefix("hugetlb.")?.strip_suffix(".current"));
+    let stat = |size: &str| {
+        let file = |what: &str| read(&format!("hugetlb.{size}.{what}"));
+        let count = |what: &str| file(what).map(|text| number(&text)).unwrap_or_default();
+        let failcnt = file("events").and_then(|text| words(&text, "max")).unwrap_or_default();
+        let (current, max, pagesize) = (count("current"), count("max"), size.to_owned());
+        HugeTlbStat { current, max, pagesize, failcnt, ..HugeTlbStat::default() }
+    };
+    sizes.filter(|size| !size.ends_with(".rsvd")).map(stat).collect()
+}
+
+/// rdma.current and rdma.max: `mlx4_0 hca_handle=2 hca_object=2000`.
+fn devices(text: &str) -> Vec<RdmaEntry> {
+    let entry = |line: &str| {
+        let mut words = line.split(' ');
+        let mut entry = RdmaEntry { device: words.next().unwrap_or_default().to_owned(), ..RdmaEntry::default() };
+        for (name, value) in words.filter_map(|word| word.split_once('=')) {
+            // The message has 32 bits; none is as good as the most.
+            let value = u32::try_from(number(value)).unwrap_or(u32::MAX);
+            match name {
+                "hca_handle" => entry.hca_handles = value,
+                "hca_object" => entry.hca_objects = value,
+                _ => {}
+            }
+        }
+        entry
+    };
+    text.lines().map(entry).collect()
+}
+
+/// Pressure: `some avg10=0.00 avg60=0.00 avg300=0.00 total=0`, and `full …`.
+fn pressure(text: Option<String>) -> MessageField<PSIStats> {
+    let Some(text) = text else { return MessageField::none() };
+    let mut stats = PSIStats::default();
+    for line in text.lines() {
+        let Some((kind, values)) = line.split_once(' ') else { continue };
+        let mut data = PSIData::default();
+        for (name, value) in values.split(' ').filter_map(|word| word.split_once('=')) {
+            let average = || value.parse().unwrap_or_default();
+            match name {
+                "avg10" => data.avg10 = average(),
+                "avg60" => data.avg60 = average(),
+                "avg300" => data.avg300 = average(),
+                "total" => data.total = number(value),
+                _ => {}
+            }
+        }
+        match kind {
+            "some" => stats.some = MessageField::some(data),
+            "full" => stats.full = MessageField::some(data),
+            _ => {}
+        }
+    }
+    MessageField::some(stats)
+}
 
 /// A number, or `max` for none.
-fn limit(text: &str) -> u64 {
+fn number(text: &str) -> u64 {
     match text.trim() {
         "max" => u64::MAX,
         number => number.parse().unwrap_or_default(),
     }
 }
 
+/// The number after a name, of lines that have both.
+fn words(text: &str, name: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).map(number)
+}
+
 /// Lines of a name and a number.
-fn numbers(text: &str) -> BTreeMap<&str, u64> {
-    text.lines().filter_map(|line| line.split_once(' ')).map(|(name, number)| (name, limit(number))).collect()
+fn counters<M: Default>(text: &str, fields: &[Field<M>]) -> M {
+    let mut message = M::default();
+    add(text.lines(), ' ', fields, &mut message);
+    message
 }
 
-fn counters(text: &str, fields: &Fields, message: Message) -> Message {
-    let numbers = numbers(text);
-    fields
-        .iter()
-        .fold(message, |message, (field, name)| message.number(*field, numbers.get(name).copied().unwrap_or_default()))
-}
-
-fn sums(text: &str, message: Message) -> Message {
-    let numbers = numbers(text);
-    MEMORY_SUMS.iter().fold(message, |message, (field, names)| {
-        message.number(*field, names.iter().filter_map(|name| numbers.get(name)).sum())
-    })
-}
-
-/// io.stat: `8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=0 dios=0`.
-fn devices(text: &str) -> Message {
-    text.lines().fold(Message::new(), |message, line| {
-        let mut words = line.split(' ');
-        let Some((major, minor)) = words.next().and_then(|device| device.split_once(':')) else { return message };
-        let counts: BTreeMap<&str, u64> =
-            words.filter_map(|word| word.split_once('=')).map(|(name, number)| (name, limit(number))).collect();
-        let entry = Message::new().number(1, limit(major)).number(2, limit(minor));
-        let fields = [(3, "rbytes"), (4, "wbytes"), (5, "rios"), (6, "wios")];
-        let count = |name: &str| counts.get(name).copied().unwrap_or_default();
-        message.message(1, fields.iter().fold(entry, |entry, (field, name)| entry.number(*field, count(name))))
-    })
-}
-
-/// rdma.current and rdma.max: `mlx4_0 hca_handle=2 hca_object=2000`.
-fn rdma(text: &str, field: u32, message: Message) -> Message {
-    text.lines().fold(message, |message, line| {
-        let mut words = line.split(' ');
-        let mut entry = Message::new().text(1, words.next().unwrap_or_default());
-        for (name, number) in words.filter_map(|word| word.split_once('=')) {
-            // The message has 32 bits; none is as good as the most.
-            let number = limit(number).min(u32::MAX.into());
-            entry = match name {
-                "hca_handle" => entry.number(2, number),
-                "hca_object" => entry.number(3, number),
-                _ => entry,
-            };
-        }
-        message.message(field, entry)
-    })
-}
-
-/// Pressure: `some avg10=0.00 avg60=0.00 avg300=0.00 total=0`, and `full …`.
-fn with_pressure(message: Message, field: u32, text: Option<String>) -> Message {
-    let Some(text) = text else { return message };
-    let mut pressure = Message::new();
-    for line in text.lines() {
-        let mut words = line.split(' ');
-        let kind = match words.next() {
-            Some("some") => 1,
-            Some("full") => 2,
-            _ => continue,
-        };
-        let mut data = Message::new();
-        for (name, number) in words.filter_map(|word| word.split_once('=')) {
-            let average = || number.parse().unwrap_or_default();
-            data = match name {
-                "avg10" => data.double(1, average()),
-                "avg60" => data.double(2, average()),
-                "avg300" => data.double(3, average()),
-                "total" => data.number(4, limit(number)),
-                _ => data,
-            };
-        }
-        pressure = pressure.message(kind, data);
+fn add<'a, M>(pairs: impl Iterator<Item = &'a str>, between: char, fields: &[Field<M>], message: &mut M) {
+    let numbers: BTreeMap<&str, u64> =
+        pairs.filter_map(|pair| pair.split_once(between)).map(|(name, value)| (name, number(value))).collect();
+    for (name, field) in fields {
+        *field(message) += numbers.get(name).copied().unwrap_or_default();
     }
-    message.message(field, pressure)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::Record;
 
     #[test]
     fn control_files_become_fields() {
@@ -232,20 +265,19 @@ mod tests {
             Some(text.to_owned())
         };
         let names = ["hugetlb.2MB.current", "hugetlb.2MB.rsvd.current", "hugetlb.2MB.max"].map(str::to_owned);
-        let bytes = metrics(&read, &names).into_bytes();
-        let all = Record::parse(&bytes).unwrap();
-        let part = |field| Record::parse(all.bytes(field)).unwrap();
-        assert_eq!((part(1).number(1), part(1).number(2)), (3, 0));
-        assert_eq!((part(2).number(1), part(2).number(8)), (100, 2));
-        let cpu = part(2);
-        let some = Record::parse(Record::parse(cpu.bytes(7)).unwrap().bytes(1)).unwrap().number(4);
-        assert_eq!(some, 9);
-        assert_eq!((part(4).number(1), part(4).number(4), part(4).number(31)), (5, 3, 4));
-        assert_eq!((part(4).number(32), part(4).number(33)), (4096, u64::MAX));
-        assert_eq!(part(8).number(5), 2);
-        assert_eq!(Record::parse(part(6).bytes(1)).unwrap().number(6), 4);
-        assert_eq!(all.each(7).count(), 1);
-        assert_eq!((part(7).number(1), part(7).number(4), part(7).text(3).unwrap()), (2 << 20, 7, "2MB".into()));
-        assert_eq!(Record::parse(part(5).bytes(2)).unwrap().number(2), u64::from(u32::MAX));
+        let all = metrics(&read, &names);
+        assert_eq!((all.pids.current, all.pids.limit), (3, 0));
+        assert_eq!((all.cpu.usage_usec, all.cpu.nr_bursts), (100, 2));
+        assert_eq!((all.cpu.psi.some.avg10, all.cpu.psi.some.total), (1.5, 9));
+        assert!(all.cpu.psi.full.is_some() && all.memory.psi.is_none());
+        assert_eq!((all.memory.anon, all.memory.slab, all.memory.thp_collapse_alloc), (5, 3, 4));
+        assert_eq!((all.memory.slab_unreclaimable, all.memory.usage, all.memory.usage_limit), (2, 4096, u64::MAX));
+        assert_eq!(all.memory_events.oom_kill, 2);
+        let usage = &all.io.usage[0];
+        assert_eq!((usage.major, usage.minor, usage.rbytes, usage.wios), (8, 0, 1, 4));
+        assert_eq!(all.hugetlb.len(), 1);
+        let huge = &all.hugetlb[0];
+        assert_eq!((huge.current, huge.max, huge.failcnt, huge.pagesize.as_str()), (2 << 20, u64::MAX, 7, "2MB"));
+        assert_eq!((all.rdma.current[0].hca_objects, all.rdma.limit[0].hca_handles), (2000, u32::MAX));
     }
 }

@@ -10,10 +10,10 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use containerd_shim::protos::api::Mount;
 use rtc_sys::CallExt;
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, mount_remount, unmount};
 
-use crate::api::Mount;
 use crate::fault::{Fault, Result};
 use crate::idmapped::{self, Ids, Layers};
 
@@ -95,11 +95,11 @@ fn mount_new(entry: &Mount, target: &Path, flags: MountFlags, data: &[String]) -
     // This process has one thread, so nobody else minds where it is.
     let back = directory.map(|directory| enter(&directory)).transpose()?;
     let data = CString::new(data)?;
-    let mounted = mount(entry.source.as_str(), target, entry.kind.as_str(), flags, Some(data.as_c_str()));
+    let mounted = mount(entry.source.as_str(), target, entry.type_.as_str(), flags, Some(data.as_c_str()));
     if let Some(back) = back {
         env::set_current_dir(back)?;
     }
-    Ok(mounted.call("mount", format_args!("{}, {}", entry.source, entry.kind))?)
+    Ok(mounted.call("mount", format_args!("{}, {}", entry.source, entry.type_))?)
 }
 
 /// Changes the working directory: the old one.
@@ -227,10 +227,11 @@ mod tests {
         let lower = format!("lowerdir={}:{}", sub("a"), sub("b"));
         fs::write(top.join("a/file"), "a").unwrap();
         let overlay = Mount {
-            kind: "overlay".into(),
+            type_: "overlay".into(),
             source: "overlay".into(),
             target: String::new(),
             options: vec![format!("upperdir={}", sub("u")), format!("workdir={}", sub("w")), lower],
+            ..Mount::default()
         };
         let root = top.join("root");
         mount_all(&[overlay], &root).unwrap();
@@ -239,10 +240,11 @@ mod tests {
         assert!(!root.join("file").exists());
         unmount_all(&root).unwrap();
         let broken = Mount {
-            kind: "overlay".into(),
+            type_: "overlay".into(),
             source: "overlay".into(),
             target: String::new(),
             options: strings(&["lowerdir=/no-such"]),
+            ..Mount::default()
         };
         let fault = mount_all(&[broken], &root).unwrap_err();
         assert!(fault.message.contains("mount(overlay, overlay) = ENOENT"), "{fault}");

@@ -7,153 +7,116 @@
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
-use serde::{Deserialize, Serialize};
+use containerd_shim::api::{Empty, Options};
+use containerd_shim::protos::protobuf::well_known_types::any::Any;
+use containerd_shim::protos::protobuf::{self, UnknownValueRef};
+use containerd_shim::protos::shim::oci::CheckpointOptions;
+use containerd_shim::util::{JsonOptions, OPTIONS_FILE_NAME};
 
-use crate::api::Any;
+use crate::any::decode;
 use crate::fault::Result;
-use crate::wire::{Malformed, Record};
 
 /// Below it are the states of containers, a directory per containerd namespace.
 const ROOT: &str = "/run/containerd/rtc";
-/// In the bundle.
-const FILE: &str = "rtc-shim.json";
 
 /// The options that mean something to rtc; paths of CRIU don't.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub(crate) struct Options {
-    pub(crate) binary_name: String,
-    pub(crate) root: String,
-    pub(crate) systemd_cgroup: bool,
-    pub(crate) no_pivot_root: bool,
-    pub(crate) no_new_keyring: bool,
-    pub(crate) shim_cgroup: String,
-    pub(crate) io_uid: u32,
-    pub(crate) io_gid: u32,
-    /// Directory of an image that a new container is restored from.
-    pub(crate) image_path: String,
-}
-
-impl Options {
-    /// # Errors
-    /// The message is malformed.
-    pub(crate) fn from_any(any: &Any) -> std::result::Result<Self, Malformed> {
-        match any.name.as_str() {
-            "containerd.runc.v1.Options" => Self::from_runc(&any.value),
-            "runtimeoptions.v1.Options" => Self::from_generic(&any.value),
-            _ => Ok(Self::default()),
-        }
-    }
-
-    fn from_runc(bytes: &[u8]) -> std::result::Result<Self, Malformed> {
-        let record = Record::parse(bytes)?;
-        let id = |field| u32::try_from(record.number(field)).map_err(|_| Malformed);
-        Ok(Self {
-            no_pivot_root: record.flag(1),
-            no_new_keyring: record.flag(2),
-            shim_cgroup: record.text(3)?,
-            io_uid: id(4)?,
-            io_gid: id(5)?,
-            binary_name: record.text(6)?,
-            root: record.text(7)?,
-            systemd_cgroup: record.flag(9),
-            image_path: record.text(10)?,
-        })
-    }
-
-    fn from_generic(bytes: &[u8]) -> std::result::Result<Self, Malformed> {
-        let record = Record::parse(bytes)?;
-        let (path, body) = (record.text(2)?, record.text(3)?);
-        let body =
-            if body.is_empty() && !path.is_empty() { fs::read_to_string(path).unwrap_or_default() } else { body };
-        Ok(Self::from_toml(&body))
-    }
-
-    /// Plain `Name = value` lines are all that these options ever need of TOML.
-    fn from_toml(text: &str) -> Self {
-        let mut options = Self::default();
-        for (name, value) in text.lines().filter_map(|line| line.split_once('=')) {
-            let value = value.trim().trim_matches(['"', '\'']);
-            let number = || value.parse().unwrap_or_default();
-            match name.trim() {
-                "BinaryName" => options.binary_name = value.into(),
-                "Root" => options.root = value.into(),
-                "SystemdCgroup" => options.systemd_cgroup = value == "true",
-                "NoPivotRoot" => options.no_pivot_root = value == "true",
-                "NoNewKeyring" => options.no_new_keyring = value == "true",
-                "ShimCgroup" => options.shim_cgroup = value.into(),
-                "IoUid" => options.io_uid = number(),
-                "IoGid" => options.io_gid = number(),
-                "CriuImagePath" => options.image_path = value.into(),
-                _ => {}
-            }
-        }
-        options
-    }
-
-    /// The directory that keeps the states of this namespace's containers.
-    pub(crate) fn state_directory(&self, namespace: &str) -> PathBuf {
-        let root = if self.root.is_empty() { ROOT } else { &self.root };
-        Path::new(root).join(namespace)
-    }
-
-    /// rtc's executable: the one that is asked for, or the one beside the shim, or the one in PATH.
-    pub(crate) fn binary(&self) -> PathBuf {
-        if !self.binary_name.is_empty() {
-            return self.binary_name.clone().into();
-        }
-        let beside = env::current_exe().ok().map(|own| own.with_file_name("rtc"));
-        beside.filter(|path| path.is_file()).unwrap_or_else(|| "rtc".into())
-    }
-
-    pub(crate) fn save(&self, bundle: &Path) -> Result<()> {
-        Ok(fs::write(bundle.join(FILE), serde_json::to_vec(self)?)?)
-    }
-
-    /// What [`Options::save`] kept; defaults if the shim died before.
-    pub(crate) fn load(bundle: &Path) -> Result<Self> {
-        match fs::read(bundle.join(FILE)) {
-            Ok(bytes) => Ok(serde_json::from_slice(&bytes)?),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
-            Err(e) => Err(e.into()),
-        }
+///
+/// # Errors
+/// The message is malformed.
+pub(crate) fn from_any(any: &Any) -> protobuf::Result<Options> {
+    // Some clients write type.googleapis.com/ in front.
+    match any.type_url.rsplit('/').next() {
+        Some("containerd.runc.v1.Options") => decode(any),
+        Some("runtimeoptions.v1.Options") => from_generic(any),
+        _ => Ok(Options::default()),
     }
 }
 
-/// The options of one checkpoint.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct CheckpointOptions {
-    /// End the container.
-    pub(crate) exit: bool,
-    /// Further flags for `rtc checkpoint`.
-    pub(crate) flags: Vec<String>,
-    /// Where dump.log goes; empty for a directory of our own.
-    pub(crate) work_path: String,
+/// config_path is field 2, config_body 3. The crate lacks the message; in an empty one every field is an unknown one.
+fn from_generic(any: &Any) -> protobuf::Result<Options> {
+    let message: Empty = decode(any)?;
+    let text = |field| match message.special_fields.unknown_fields().get(field) {
+        Some(UnknownValueRef::LengthDelimited(bytes)) => String::from_utf8_lossy(bytes).into_owned(),
+        _ => String::new(),
+    };
+    let (path, body) = (text(2), text(3));
+    let body = if body.is_empty() && !path.is_empty() { fs::read_to_string(path).unwrap_or_default() } else { body };
+    Ok(from_toml(&body))
 }
 
-impl CheckpointOptions {
-    /// # Errors
-    /// The message is malformed.
-    pub(crate) fn from_any(any: &Any) -> std::result::Result<Self, Malformed> {
-        let record = Record::parse(&any.value)?;
-        let known = [(2, "--tcp-established"), (3, "--ext-unix-sk"), (4, "--shell-job"), (5, "--file-locks")];
-        let mut flags: Vec<String> =
-            known.iter().filter(|(field, _)| record.flag(*field)).map(|(_, flag)| (*flag).to_owned()).collect();
-        for namespace in record.texts(6)? {
-            flags.extend(["--empty-ns".to_owned(), namespace]);
+/// Plain `Name = value` lines are all that these options ever need of TOML.
+fn from_toml(text: &str) -> Options {
+    let mut options = Options::default();
+    for (name, value) in text.lines().filter_map(|line| line.split_once('=')) {
+        let value = value.trim().trim_matches(['"', '\'']);
+        let number = || value.parse().unwrap_or_default();
+        match name.trim() {
+            "BinaryName" => options.binary_name = value.into(),
+            "Root" => options.root = value.into(),
+            "SystemdCgroup" => options.systemd_cgroup = value == "true",
+            "NoPivotRoot" => options.no_pivot_root = value == "true",
+            "NoNewKeyring" => options.no_new_keyring = value == "true",
+            "ShimCgroup" => options.shim_cgroup = value.into(),
+            "IoUid" => options.io_uid = number(),
+            "IoGid" => options.io_gid = number(),
+            "CriuImagePath" => options.criu_image_path = value.into(),
+            _ => {}
         }
-        let mode = record.text(7)?;
-        if !mode.is_empty() {
-            flags.extend(["--manage-cgroups-mode".to_owned(), mode]);
-        }
-        Ok(Self { exit: record.flag(1), flags, work_path: record.text(9)? })
     }
+    options
+}
+
+/// The directory that keeps the states of this namespace's containers.
+pub(crate) fn state_directory(options: &Options, namespace: &str) -> PathBuf {
+    let root = if options.root.is_empty() { ROOT } else { &options.root };
+    Path::new(root).join(namespace)
+}
+
+/// rtc's executable: the one that is asked for, or the one beside the shim, or the one in PATH.
+pub(crate) fn binary(options: &Options) -> PathBuf {
+    if !options.binary_name.is_empty() {
+        return options.binary_name.clone().into();
+    }
+    let beside = env::current_exe().ok().map(|own| own.with_file_name("rtc"));
+    beside.filter(|path| path.is_file()).unwrap_or_else(|| "rtc".into())
+}
+
+pub(crate) fn save(options: &Options, bundle: &Path) -> Result<()> {
+    let options = JsonOptions::from(options.clone());
+    Ok(fs::write(bundle.join(OPTIONS_FILE_NAME), serde_json::to_vec(&options)?)?)
+}
+
+/// What [`save`] kept; defaults if the shim died before.
+pub(crate) fn load(bundle: &Path) -> Result<Options> {
+    match fs::read(bundle.join(OPTIONS_FILE_NAME)) {
+        Ok(bytes) => Ok(serde_json::from_slice::<JsonOptions>(&bytes)?.into()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Options::default()),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// The flags of `rtc checkpoint` for the options of one.
+pub(crate) fn checkpoint_flags(options: &CheckpointOptions) -> Vec<&str> {
+    let known = [
+        ("--tcp-established", options.open_tcp),
+        ("--ext-unix-sk", options.external_unix_sockets),
+        ("--shell-job", options.terminal),
+        ("--file-locks", options.file_locks),
+        ("--leave-running", !options.exit),
+    ];
+    let mut flags: Vec<&str> = known.iter().filter(|(_, given)| *given).map(|(flag, _)| *flag).collect();
+    flags.extend(options.empty_namespaces.iter().flat_map(|namespace| ["--empty-ns", namespace]));
+    if !options.cgroups_mode.is_empty() {
+        flags.extend(["--manage-cgroups-mode", &options.cgroups_mode]);
+    }
+    flags
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::Message;
+    use crate::any::encode;
+    use containerd_shim::protos::protobuf::Message;
 
     #[test]
     fn both_forms_say_the_same() {
@@ -164,30 +127,52 @@ mod tests {
             io_uid: 7,
             ..Options::default()
         };
-        let runc = Message::new().number(4, 7).text(6, "/opt/rtc").text(7, "/run/x").flag(9, true).into_bytes();
-        let any = Any { name: "containerd.runc.v1.Options".into(), value: runc };
-        assert_eq!(Options::from_any(&any).unwrap(), expected);
+        let mut any = encode("containerd.runc.v1", &expected);
+        assert_eq!(any.type_url, "containerd.runc.v1.Options");
+        assert_eq!(from_any(&any).unwrap(), expected);
+        any.type_url.insert_str(0, "type.googleapis.com/");
+        assert_eq!(from_any(&any).unwrap(), expected);
         let toml = "BinaryName = \"/opt/rtc\"\n  Root = '/run/x'\nSystemdCgroup = true\nIoUid = 7\nCriuPath = \"x\"\n";
-        let generic = Message::new().text(3, toml).into_bytes();
-        let any = Any { name: "runtimeoptions.v1.Options".into(), value: generic };
-        assert_eq!(Options::from_any(&any).unwrap(), expected);
-        assert_eq!(expected.state_directory("default"), Path::new("/run/x/default"));
-        assert_eq!(expected.binary(), Path::new("/opt/rtc"));
+        let mut generic = Empty::new();
+        generic.special_fields.mut_unknown_fields().add_length_delimited(3, toml.into());
+        let value = generic.write_to_bytes().unwrap();
+        // Field 3, bytes: as Google's own library writes it.
+        assert_eq!(value[..2], [0x1a, toml.len() as u8]);
+        let any = Any { type_url: "runtimeoptions.v1.Options".into(), value, ..Any::default() };
+        assert_eq!(from_any(&any).unwrap(), expected);
+        assert_eq!(state_directory(&expected, "default"), Path::new("/run/x/default"));
+        assert_eq!(binary(&expected), Path::new("/opt/rtc"));
     }
 
     #[test]
     fn unknown_options_are_defaults() {
-        assert_eq!(Options::from_any(&Any::default()).unwrap(), Options::default());
-        assert_eq!(Options::default().state_directory("default"), Path::new("/run/containerd/rtc/default"));
+        assert_eq!(from_any(&Any::default()).unwrap(), Options::default());
+        assert_eq!(state_directory(&Options::default(), "default"), Path::new("/run/containerd/rtc/default"));
+    }
+
+    #[test]
+    fn options_are_kept_in_the_bundle() {
+        let bundle = env::temp_dir().join(format!("shim-options-{}", std::process::id()));
+        fs::create_dir(&bundle).unwrap();
+        assert_eq!(load(&bundle).unwrap(), Options::default());
+        let options = Options { root: "/run/x".into(), systemd_cgroup: true, ..Options::default() };
+        save(&options, &bundle).unwrap();
+        assert_eq!(load(&bundle).unwrap(), options);
+        fs::remove_dir_all(&bundle).unwrap();
     }
 
     #[test]
     fn a_checkpoint_has_flags() {
-        let value = Message::new().flag(1, true).flag(2, true).flag(5, true).item(6, "network").text(7, "ignore");
-        let any = Any { name: String::new(), value: value.into_bytes() };
-        let options = CheckpointOptions::from_any(&any).unwrap();
-        assert!(options.exit);
-        let flags = ["--tcp-established", "--file-locks", "--empty-ns", "network", "--manage-cgroups-mode", "ignore"];
-        assert_eq!(options.flags, flags);
+        let options = CheckpointOptions {
+            open_tcp: true,
+            file_locks: true,
+            empty_namespaces: vec!["network".into()],
+            cgroups_mode: "ignore".into(),
+            ..CheckpointOptions::default()
+        };
+        let line = "--tcp-established --file-locks --leave-running --empty-ns network --manage-cgroups-mode ignore";
+        assert_eq!(checkpoint_flags(&options).join(" "), line);
+        let exit = CheckpointOptions { exit: true, ..CheckpointOptions::default() };
+        assert!(checkpoint_flags(&exit).is_empty());
     }
 }

@@ -2,76 +2,95 @@
 //!
 //! Output that isn't a terminal's needs none of this: its fifo is the container's own.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsRawFd, OwnedFd};
 
-use rustix::event::PollFlags;
-use rustix::io::{Errno, read, write};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::task::AbortHandle;
 
 /// As much as a terminal gives at once.
 const PIECE: usize = 4096;
 
-/// A one-way connection. Both ends are non-blocking.
+/// A one-way connection. It ends with what it reads, or with this, and then closes both descriptors.
 #[derive(Debug)]
-pub(crate) struct Pump {
-    from: OwnedFd,
-    to: OwnedFd,
-    /// Read and not yet written.
-    pending: Vec<u8>,
-    ended: bool,
-}
+pub(crate) struct Pump(AbortHandle);
 
 impl Pump {
-    pub(crate) fn new(from: OwnedFd, to: OwnedFd) -> rustix::io::Result<Self> {
+    /// Carries bytes from now on, in a task of the runtime's.
+    ///
+    /// # Errors
+    /// One of them can't be made non-blocking, or not be waited for.
+    pub(crate) fn start(from: OwnedFd, to: OwnedFd) -> io::Result<Self> {
         for fd in [&from, &to] {
-            let flags = rustix::fs::fcntl_getfl(fd)?;
-            rustix::fs::fcntl_setfl(fd, flags | rustix::fs::OFlags::NONBLOCK)?;
+            fcntl_setfl(fd, fcntl_getfl(fd)? | OFlags::NONBLOCK)?;
         }
-        Ok(Self { from, to, pending: Vec::new(), ended: false })
+        let from = watch(from, Interest::READABLE).map_err(|(_, error)| error)?;
+        let to = Sink::new(to)?;
+        Ok(Self(tokio::spawn(carry(from, to)).abort_handle()))
     }
+}
 
-    /// What to wait for, and where.
-    pub(crate) fn interest(&self) -> (BorrowedFd<'_>, PollFlags) {
-        if self.pending.is_empty() { (self.from.as_fd(), PollFlags::IN) } else { (self.to.as_fd(), PollFlags::OUT) }
+impl Drop for Pump {
+    fn drop(&mut self) {
+        self.0.abort();
     }
+}
 
-    /// Whether nothing more will come.
-    pub(crate) fn has_ended(&self) -> bool {
-        self.ended
-    }
+/// Has the runtime watch a descriptor; it is given back if epoll(7) refuses it.
+#[expect(
+    deprecated,
+    reason = "what replaces it asks, in unsafe code, for what OwnedFd and File keep: fd stays the same"
+)]
+pub(crate) fn watch<T: AsRawFd + Into<OwnedFd>>(fd: T, interest: Interest) -> Result<AsyncFd<T>, (T, io::Error)> {
+    AsyncFd::try_with_interest(fd, interest).map_err(|refused| refused.into_parts())
+}
 
-    /// Carries what can be carried now.
-    pub(crate) fn advance(&mut self) {
-        let mut piece = [0; PIECE];
-        loop {
-            while !self.pending.is_empty() {
-                match write(&self.to, &self.pending) {
-                    Ok(count) => drop(self.pending.drain(..count)),
-                    Err(Errno::AGAIN) => return,
-                    Err(Errno::INTR) => {}
-                    Err(_) => {
-                        self.ended = true;
-                        return;
-                    }
-                }
-            }
-            match read(&self.from, &mut piece) {
-                // A terminal without a process left gives EIO.
-                Ok(0) | Err(Errno::IO) => {
-                    self.ended = true;
-                    return;
-                }
-                Ok(count) => self.pending.extend(&piece[..count]),
-                Err(Errno::AGAIN) => {
-                    self.pending.shrink_to(0);
-                    return;
-                }
-                Err(Errno::INTR) => {}
-                Err(_) => {
-                    self.ended = true;
-                    return;
-                }
-            }
+async fn carry(from: AsyncFd<OwnedFd>, to: Sink) {
+    // A terminal without a process left gives EIO.
+    while let Ok(piece) = from.async_io(Interest::READABLE, read).await {
+        if piece.is_empty() || to.write_all(&piece).await.is_err() {
+            return;
         }
+    }
+}
+
+/// What there is, and nothing at the end. Nothing is kept between two reads: most terminals are silent.
+fn read(fd: &OwnedFd) -> io::Result<Vec<u8>> {
+    let mut piece = [0; PIECE];
+    let count = rustix::io::retry_on_intr(|| rustix::io::read(fd, &mut piece))?;
+    Ok(piece[..count].to_vec())
+}
+
+/// Where bytes go.
+#[derive(Debug)]
+enum Sink {
+    /// A pipe or a terminal.
+    Waits(AsyncFd<OwnedFd>),
+    /// A file, /dev/null: epoll(7) doesn't take it, and it never needs to be waited for.
+    Takes(OwnedFd),
+}
+
+impl Sink {
+    fn new(fd: OwnedFd) -> io::Result<Self> {
+        match watch(fd, Interest::WRITABLE) {
+            Ok(fd) => Ok(Self::Waits(fd)),
+            Err((fd, error)) if error.kind() == ErrorKind::PermissionDenied => Ok(Self::Takes(fd)),
+            Err((_, error)) => Err(error),
+        }
+    }
+
+    async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let write = |fd: &OwnedFd| Ok(rustix::io::retry_on_intr(|| rustix::io::write(fd, bytes))?);
+            let count = match self {
+                Self::Waits(fd) => fd.async_io(Interest::WRITABLE, write).await?,
+                Self::Takes(fd) => write(fd)?,
+            };
+            bytes = &bytes[count..];
+        }
+        Ok(())
     }
 }
 
@@ -79,30 +98,58 @@ impl Pump {
 mod tests {
     use super::*;
     use rustix::pipe::{PipeFlags, pipe_with};
+    use std::fs::File;
+    use std::io::{Read, Write};
 
-    #[test]
-    fn a_full_target_is_waited_for() {
+    /// Pumps between two pipes, and the other ends.
+    fn pumped() -> (Pump, File, File) {
         let (from, source) = pipe_with(PipeFlags::CLOEXEC).unwrap();
         let (sink, to) = pipe_with(PipeFlags::CLOEXEC).unwrap();
-        let mut pump = Pump::new(from, to).unwrap();
-        let block = [7; 40_000];
-        let mut taken = vec![0; 80_000];
-        assert_eq!(write(&source, &block), Ok(40_000));
-        pump.advance();
-        assert_eq!(write(&source, &block), Ok(40_000));
-        pump.advance();
-        assert_eq!(pump.interest().1, PollFlags::OUT);
-        drop(source);
-        let mut count = 0;
-        while !pump.has_ended() {
-            count += read(&sink, &mut taken[count..]).unwrap();
-            pump.advance();
-        }
-        drop(pump);
-        while count < 80_000 {
-            count += read(&sink, &mut taken[count..]).unwrap();
-        }
-        assert_eq!(read(&sink, &mut [0]), Ok(0));
+        (Pump::start(from, to).unwrap(), source.into(), sink.into())
+    }
+
+    #[tokio::test]
+    async fn a_full_target_is_waited_for() {
+        let (pump, mut source, mut sink) = pumped();
+        let writer = tokio::task::spawn_blocking(move || {
+            for _ in 0..10 {
+                source.write_all(&[7; 40_000]).unwrap();
+            }
+        });
+        // Both pipes are full long before.
+        let reader = tokio::task::spawn_blocking(move || {
+            let mut taken = Vec::new();
+            sink.read_to_end(&mut taken).unwrap();
+            taken
+        });
+        writer.await.unwrap();
+        let taken = reader.await.unwrap();
+        assert_eq!(taken.len(), 400_000);
         assert!(taken.iter().all(|byte| *byte == 7));
+        drop(pump);
+    }
+
+    #[tokio::test]
+    async fn what_is_dropped_closes_its_ends() {
+        let (pump, source, mut sink) = pumped();
+        drop(pump);
+        let rest = tokio::task::spawn_blocking(move || sink.read(&mut [0]).unwrap()).await.unwrap();
+        assert_eq!(rest, 0, "the writing end is still open");
+        drop(source);
+    }
+
+    #[tokio::test]
+    async fn a_file_takes_everything() {
+        let path = std::env::temp_dir().join(format!("shim-pump-{}", std::process::id()));
+        let (from, source) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        let mut source = File::from(source);
+        let pump = Pump::start(from, File::create(&path).unwrap().into()).unwrap();
+        source.write_all(b"line\n").unwrap();
+        drop(source);
+        while !pump.0.is_finished() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(std::fs::read(&path).unwrap(), b"line\n");
+        std::fs::remove_file(&path).unwrap();
     }
 }

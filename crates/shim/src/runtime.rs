@@ -7,11 +7,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use containerd_shim::api::Options;
 use serde::Deserialize;
 
 use crate::bundle::Config;
 use crate::fault::{Code, Fault, Result};
-use crate::options::Options;
+use crate::options;
 
 /// rtc with its global flags.
 #[derive(Clone, Debug)]
@@ -35,8 +36,8 @@ pub(crate) struct Call {
 impl Runtime {
     pub(crate) fn new(options: &Options, namespace: &str, bundle: &Path, config: &Config) -> Self {
         Self {
-            binary: options.binary(),
-            root: options.state_directory(namespace),
+            binary: options::binary(options),
+            root: options::state_directory(options, namespace),
             bundle: bundle.to_owned(),
             systemd: options.systemd_cgroup || config.has_systemd_path(),
         }
@@ -69,7 +70,7 @@ pub(crate) fn outcome(deed: &str, log: &Path, status: u32) -> Result<()> {
     }
     let said = last_error(&text).unwrap_or_else(|| format!("rtc ended with status {status}"));
     let gone = ["does not exist", "container not running", "process already finished"];
-    let code = if gone.iter().any(|text| said.contains(text)) { Code::NotFound } else { Code::Unknown };
+    let code = if gone.iter().any(|text| said.contains(text)) { Code::NOT_FOUND } else { Code::UNKNOWN };
     // docker and others look for these words.
     let deed = if deed == "create" || deed == "exec" || deed == "start" {
         "OCI runtime ".to_owned() + deed
@@ -102,10 +103,10 @@ mod tests {
             "{\"level\":\"error\",\"msg\":\"first\"}\n{\"level\":\"error\",\"msg\":\"exec: no\"}\n{\"level\":\"warning\",\"msg\":\"w\"}\n",
         );
         let fault = outcome("create", &log, 1).unwrap_err();
-        assert_eq!((fault.code, fault.message.as_str()), (Code::Unknown, "OCI runtime create failed: exec: no"));
+        assert_eq!((fault.code, fault.message.as_str()), (Code::UNKNOWN, "OCI runtime create failed: exec: no"));
         assert!(!log.exists());
         write("{\"level\":\"error\",\"msg\":\"container does not exist\"}\n");
-        assert_eq!(outcome("kill", &log, 1).unwrap_err().code, Code::NotFound);
+        assert_eq!(outcome("kill", &log, 1).unwrap_err().code, Code::NOT_FOUND);
         assert_eq!(outcome("pause", &log, 2).unwrap_err().message, "pause failed: rtc ended with status 2");
         assert_eq!(outcome("pause", &log, 0), Ok(()));
     }

@@ -1,27 +1,27 @@
 //! The shim's state, and the calls of rtc that are under way.
 //!
-//! One thread does everything, and it never waits for rtc: what is to be done when a call has ended is kept with the
-//! call. Answers are collected here, and the server sends them.
+//! Nobody waits for rtc: what is to be done when a call has ended is kept with the call, and done by the reaper before it
+//! looks at the next end. So the end of a container's process always finds the process known.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::Arc;
 
+use containerd_shim::ExitSignal;
+use containerd_shim::event::Event;
+use containerd_shim::protos::protobuf::Message;
 use rtc_sys::CallExt;
 
-use crate::api::Target;
-use crate::events::Event;
 use crate::fault::{Fault, Result};
-use crate::log::Log;
 use crate::publisher::Publisher;
 use crate::runtime::{self, Call};
-use crate::task::{Caller, Process, Task};
-use crate::wire::Message;
+use crate::task::{Process, Target, Task};
 
 /// What follows a call of rtc.
-type Then = Box<dyn FnOnce(&mut Shim, Result<()>)>;
+type Then = Box<dyn FnOnce(&mut Shim, Result<()>) + Send>;
 
 /// A call of rtc under way.
 struct Job {
@@ -37,34 +37,35 @@ impl fmt::Debug for Job {
 }
 
 /// Everything the shim knows.
-#[derive(Debug)]
 pub(crate) struct Shim {
     pub(crate) namespace: String,
-    pub(crate) log: Log,
     pub(crate) publisher: Publisher,
     pub(crate) tasks: BTreeMap<String, Task>,
     /// By the pid of rtc.
     jobs: BTreeMap<i32, Job>,
     /// Children that ended before it was known whose they are, with their statuses.
     pub(crate) strays: BTreeMap<i32, u32>,
-    pub(crate) replies: Vec<(Caller, Result<Message>)>,
     calls: u64,
-    /// Whether to end, once everything is sent.
-    pub(crate) stopping: bool,
+    /// Ends the shim, once everything is sent.
+    pub(crate) exit: Arc<ExitSignal>,
+}
+
+impl fmt::Debug for Shim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shim").field("tasks", &self.tasks).field("jobs", &self.jobs).finish_non_exhaustive()
+    }
 }
 
 impl Shim {
-    pub(crate) fn new(namespace: String, containerd: String, log: Log) -> Self {
+    pub(crate) fn new(namespace: String, publisher: Publisher, exit: Arc<ExitSignal>) -> Self {
         Self {
-            publisher: Publisher::new(containerd, namespace.clone()),
+            publisher,
             namespace,
-            log,
             tasks: BTreeMap::new(),
             jobs: BTreeMap::new(),
             strays: BTreeMap::new(),
-            replies: Vec::new(),
             calls: 0,
-            stopping: false,
+            exit,
         }
     }
 
@@ -77,11 +78,7 @@ impl Shim {
         self.task(&target.id)?.process_mut(exec).ok_or_else(|| Fault::not_found("process", exec))
     }
 
-    pub(crate) fn reply(&mut self, caller: Caller, answer: Result<Message>) {
-        self.replies.push((caller, answer));
-    }
-
-    pub(crate) fn publish(&mut self, event: &Event) {
+    pub(crate) fn publish<E: Event + Message>(&self, event: &E) {
         self.publisher.publish(event);
     }
 
@@ -93,7 +90,11 @@ impl Shim {
     }
 
     /// Makes a call; `then` gets its outcome, later.
-    pub(crate) fn launch(&mut self, call: Call, then: impl FnOnce(&mut Self, Result<()>) + 'static) -> Result<()> {
+    pub(crate) fn launch(
+        &mut self,
+        call: Call,
+        then: impl FnOnce(&mut Self, Result<()>) + Send + 'static,
+    ) -> Result<()> {
         self.launch_with_input(call, None, then)
     }
 
@@ -102,7 +103,7 @@ impl Shim {
         &mut self,
         call: Call,
         input: Option<&[u8]>,
-        then: impl FnOnce(&mut Self, Result<()>) + 'static,
+        then: impl FnOnce(&mut Self, Result<()>) + Send + 'static,
     ) -> Result<()> {
         let Call { mut command, deed, log } = call;
         if input.is_some() {

@@ -12,15 +12,23 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use containerd_shim::api::Options;
 use rtc_sys::CallExt;
 use rtc_sys::process::{with_default_signals, with_files};
 use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use crate::api::Streams;
 use crate::fault::{Fault, Result};
-use crate::options::Options;
 use crate::pump::Pump;
+
+/// Where a process's input comes from and its output goes to, in containerd's words: paths of fifos, or URIs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Streams {
+    pub(crate) terminal: bool,
+    pub(crate) stdin: String,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
 
 /// The files of a process, opened.
 #[derive(Debug, Default)]
@@ -64,7 +72,7 @@ impl Opened {
     pub(crate) fn terminal(streams: &Streams, master: &OwnedFd, names: [&str; 2]) -> Result<Self> {
         let mut opened = Self::default();
         let mut connect = |from: OwnedFd, to: OwnedFd| -> Result<()> {
-            opened.pumps.push(Pump::new(from, to).call("fcntl", "F_SETFL, O_NONBLOCK")?);
+            opened.pumps.push(Pump::start(from, to)?);
             Ok(())
         };
         let copy = || master.try_clone().call("fcntl", "F_DUPFD_CLOEXEC");
@@ -96,7 +104,7 @@ impl Opened {
             }
             Output::File(path) => {
                 let (from, to) = pipe()?;
-                self.pumps.push(Pump::new(from, log_file(&path)?).call("fcntl", "F_SETFL, O_NONBLOCK")?);
+                self.pumps.push(Pump::start(from, log_file(&path)?)?);
                 self.given[number] = Some(to);
             }
             Output::Program { .. } => return Err(Fault::unknown("a logging program takes stdout and stderr together")),

@@ -4,19 +4,20 @@ use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use crate::api::Streams;
-use crate::cgroup::Watched;
-use crate::moment::Moment;
-use crate::options::Options;
-use crate::pump::Pump;
-use crate::runtime::Runtime;
-use crate::stdio::Opened;
+use containerd_shim::api::{Options, WaitResponse};
+use containerd_shim::protos::protobuf::well_known_types::timestamp::Timestamp;
 
-/// Who waits for an answer: a connection and the number of a stream on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Caller {
-    pub(crate) connection: u64,
-    pub(crate) stream: u32,
+use crate::cgroup::Watched;
+use crate::pump::Pump;
+use crate::reply::Reply;
+use crate::runtime::Runtime;
+use crate::stdio::{Opened, Streams};
+
+/// A container, or a process in it if `exec_id` isn't empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    pub(crate) id: String,
+    pub(crate) exec_id: String,
 }
 
 /// How far a process is.
@@ -44,16 +45,17 @@ pub(crate) struct Process {
     pub(crate) pid: i32,
     /// The exit status, or 128 and the signal's number.
     pub(crate) status: u32,
-    pub(crate) exited_at: Option<Moment>,
+    pub(crate) exited_at: Option<Timestamp>,
     /// Ends of its fifos that are kept open as long as it lives.
     kept: Vec<OwnedFd>,
     /// The writing end of its input.
     pub(crate) stdin: Option<OwnedFd>,
     /// The master of its terminal.
     pub(crate) console: Option<OwnedFd>,
-    pub(crate) pumps: Vec<Pump>,
+    /// They end with this.
+    pumps: Vec<Pump>,
     /// Who waits for its end.
-    pub(crate) waiters: Vec<Caller>,
+    pub(crate) waiters: Vec<Reply<WaitResponse>>,
 }
 
 impl Process {
@@ -84,7 +86,7 @@ impl Process {
     pub(crate) fn end(&mut self, status: u32) {
         self.phase = Phase::Stopped;
         self.status = status;
-        self.exited_at = Some(Moment::now());
+        self.exited_at = Some(Timestamp::now());
         self.kept.clear();
         self.stdin = None;
         self.console = None;
@@ -126,9 +128,5 @@ impl Task {
     pub(crate) fn processes(&self) -> impl Iterator<Item = (&str, &Process)> {
         let execs = self.execs.iter().map(|(name, process)| (name.as_str(), process));
         std::iter::once(("", &self.init)).chain(execs)
-    }
-
-    pub(crate) fn processes_mut(&mut self) -> impl Iterator<Item = &mut Process> {
-        std::iter::once(&mut self.init).chain(self.execs.values_mut())
     }
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The targets, the first to run first.
-const TARGETS: &[&str] = &["config", "process", "seccomp", "procfs", "image", "frames"];
+const TARGETS: &[&str] = &["config", "process", "seccomp", "procfs", "image"];
 
 /// How long each runs where the command line doesn't say.
 const SECONDS: u32 = 60;

@@ -1,4 +1,5 @@
-//! Where sockets are.
+//! Sockets of the shim's own, for terminals. The one it serves on has the name that the crate gives it, in the same
+//! directory.
 
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
@@ -17,16 +18,22 @@ const SOCKETS: &str = "/run/containerd/s";
 pub(crate) const ADDRESS: &str = "address";
 
 /// A path for a new socket that nobody else has.
-pub(crate) fn socket_path(suffix: &str) -> Result<PathBuf> {
+pub(crate) fn new_path(suffix: &str) -> Result<PathBuf> {
     fs::DirBuilder::new().recursive(true).mode(0o711).create(SOCKETS)?;
     let unique = fs::read_to_string("/proc/sys/kernel/random/uuid")?;
     Ok(Path::new(SOCKETS).join(format!("rtc-{}{suffix}", unique.trim())))
 }
 
-/// Makes a socket that only its owner, root, can connect to.
+/// Nobody but the owner, root, may connect to sockets made under this mask. chmod(2) afterwards would leave a moment for
+/// others.
+pub(crate) fn owner_only() -> Mode {
+    umask(Mode::RWXG | Mode::RWXO)
+}
+
+/// Makes a socket that only its owner can connect to.
 pub(crate) fn bind(path: &Path) -> rtc_sys::Result<UnixListener> {
-    // chmod(2) afterwards would leave a moment for others. This process has one thread: nobody else makes files now.
-    let before = umask(Mode::RWXG | Mode::RWXO);
+    // This process has one thread: nobody else makes files now.
+    let before = owner_only();
     let listener = UnixListener::bind(path).call("bind", path.display());
     umask(before);
     listener
