@@ -50,6 +50,12 @@ pub(crate) fn run(directory: &Path, peer: Peer, case: &Case) -> Vec<Outcome> {
     };
     let outcomes = case.steps.iter().map(|step| call(&step.call)).collect();
     call("delete --force ID");
+    let cgroup = Path::new("/sys/fs/cgroup").join(&id);
+    match peer {
+        Peer::Rtc => assert!(!cgroup.exists(), "{}: a cgroup is left", case.name),
+        // crun leaves that of a container that it couldn't make.
+        _ => drop(fs::remove_dir(cgroup)),
+    }
     // What a mount has left would be followed.
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     if !table.contains(home.to_str().unwrap_or("/")) {
