@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rtc_sys::message::{self, Control, Extra};
 use rtc_sys::{CallExt, Errno};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::error::{Error, Kind, Result};
 
@@ -159,15 +160,24 @@ impl Channel {
         let _ = self.say(b'w', text.as_bytes(), None);
     }
 
-    /// Child: the error that ends it. Gives whether it could be said.
+    /// Child: the error that ends it. Gives whether it was said, or need not be: a parent that is gone has an error of its
+    /// own, of which the child's is but what follows.
     pub(crate) fn fail(&self, error: &Error) -> bool {
-        let mut data = vec![kind_to_byte(*error.kind())];
+        let mut data = vec![b'e', kind_to_byte(*error.kind())];
         data.extend_from_slice(error.to_string().as_bytes());
         if let Some(hint) = error.hint() {
             data.push(0);
             data.extend_from_slice(hint.as_bytes());
         }
-        self.say(b'e', &data, None).is_ok()
+        data.truncate(MAX);
+        message::send(self.0.as_fd(), &data, Extra::default(), 0).is_ok() || self.is_deserted()
+    }
+
+    /// Whether the other end is closed. Asked of poll(2): a filter may have its own answer to a send.
+    fn is_deserted(&self) -> bool {
+        let mut fds = [PollFd::new(&self.0, PollFlags::empty())];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        matches!(poll(&mut fds, Some(&now)), Ok(1..)) && fds[0].revents().contains(PollFlags::HUP)
     }
 
     /// The intermediate process: init is made.
@@ -230,6 +240,21 @@ mod tests {
             (*error.kind(), error.to_string(), error.hint()),
             (Kind::Exec, "a: exec: \"x\": no".into(), Some("try y"))
         );
+    }
+
+    /// It has ended by an error of its own, and one line is what the user gets.
+    #[test]
+    fn a_parent_that_is_gone_need_not_be_told() {
+        let error = Error::new(Kind::System, "the parent has given up");
+        for unread in [false, true] {
+            let (parent, child) = channel().unwrap();
+            if unread {
+                child.warn("unread");
+            }
+            assert!(!child.is_deserted());
+            drop(parent);
+            assert!(child.fail(&error) && child.is_deserted(), "{unread}");
+        }
     }
 
     #[test]
