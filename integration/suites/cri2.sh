@@ -1,5 +1,5 @@
 # What containerd 1.7 has not, with containerd 2 behind rtc's own shim: checkpoints by the CRI, volumes with the ids of
-# a pod. And systemd's cgroups for pods.
+# a pod.
 # guest: systemd
 
 suite=cri2-test
