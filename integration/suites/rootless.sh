@@ -31,6 +31,7 @@ cleanup() {
         user rtc delete --force "$name"
         user rtc --root $home/state delete --force "$name"
     done
+    user podman pod rm --all --force --time 0
     user podman rm --all --force --time 0
     rm -rf $home/b
 }
@@ -209,5 +210,59 @@ case_podman_without_cgroups_and_with_ids_kept() {
     user podman secret rm word
     same 0 "$(user podman --cgroup-manager cgroupfs run --rm --network none rtc-test id -u)"
     same 0 "$(user podman run --rm --network host rtc-test sh -c 'ls /sys/class/net > /dev/null && id -u')"
+    same "" "$(user rtc list -q)"
+}
+
+case_podmans_other_words() {
+    user podman load -q -i /usr/lib/rtc-images/test.tar
+    user podman volume create kept
+    contains "$(user script -qefc "podman run --rm -t --network none rtc-test sh -c 'tty && test -t 1 && echo both'" /dev/null)" both
+    user podman run -d --name web --network none --cpus 0.5 -v kept:/kept --health-cmd 'test -e /kept/well' \
+        --health-interval disable rtc-test sh -c "trap 'echo asked > /kept/end; exit 3' TERM; touch /kept/well; $loop"
+    same "50000 100000" "$(user podman exec web cat /sys/fs/cgroup/cpu.max)"
+    until_true user podman healthcheck run web
+    contains "$(user podman top web pid comm)" sh
+    same web "$(user podman stats --no-stream --format '{{.Name}}' web)"
+    user podman stop --time 60 web
+    same 3 "$(user podman inspect web | jq '.[0].State.ExitCode')"
+    same asked "$(user podman run --rm --network none -v kept:/there rtc-test cat /there/end)"
+    user podman start web
+    user podman kill web
+    same 137 "$(user podman wait web)"
+    user podman rm web
+    user podman volume rm kept
+    same "" "$(user rtc list -q)"
+}
+
+case_podmans_pods_and_units() {
+    user podman load -q -i /usr/lib/rtc-images/test.tar
+    user podman pod create --name both --network none --share net,ipc,uts --hostname shared
+    user podman run -d --pod both --name one rtc-test sh -c "$loop"
+    user podman run -d --pod both --name two rtc-test sh -c "$loop"
+    same "shared shared" "$(user podman exec one hostname) $(user podman exec two hostname)"
+    same "$(user podman exec one readlink /proc/self/ns/ipc)" "$(user podman exec two readlink /proc/self/ns/ipc)"
+    user podman pod stop --time 0 both
+    user podman pod rm both
+    user mkdir -p $home/.config/containers/systemd
+    # Without the wait for a network that the guest hasn't.
+    user tee $home/.config/containers/systemd/unit.container > /dev/null << 'END'
+[Quadlet]
+DefaultDependencies=false
+
+[Container]
+Image=localhost/rtc-test
+ContainerName=unit
+Network=none
+Exec=sh -c 'while :; do sleep 1; done'
+StopTimeout=0
+PidsLimit=20
+END
+    user systemctl --user daemon-reload
+    user systemctl --user start unit.service
+    same 20 "$(user podman exec unit cat /sys/fs/cgroup/pids.max)"
+    user systemctl --user stop unit.service
+    fails user podman inspect unit
+    rm $home/.config/containers/systemd/unit.container
+    user systemctl --user daemon-reload
     same "" "$(user rtc list -q)"
 }
