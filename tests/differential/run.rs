@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rtc_tests::bundle::copy_program;
 use rtc_tests::watch;
@@ -53,8 +53,12 @@ pub(crate) fn run(directory: &Path, peer: Peer, case: &Case) -> Vec<Outcome> {
     let cgroup = Path::new("/sys/fs/cgroup").join(&id);
     match peer {
         Peer::Rtc => assert!(!cgroup.exists(), "{}: a cgroup is left", case.name),
-        // crun leaves that of a container that it couldn't make.
-        _ => drop(fs::remove_dir(cgroup)),
+        // crun leaves that of a container that it couldn't make, with what may still be ending in it.
+        _ => drop(fs::write(cgroup.join("cgroup.kill"), "1")),
+    }
+    let end = Instant::now() + PATIENCE;
+    while cgroup.exists() && fs::remove_dir(&cgroup).is_err() && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(1));
     }
     // What a mount has left would be followed.
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
