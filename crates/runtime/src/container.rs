@@ -287,13 +287,7 @@ impl Container {
         }
         let cgroup = self.cgroup()?;
         if let (Some(placement), true) = (&self.record.cgroup, self.record.cgroup_made) {
-            // Nobody is left in most, and one rmdir does.
-            let left = match cgroup {
-                Some(cgroup) if placement.scope.is_some() || !cgroup.remove_if_empty()? => Some(cgroup),
-                _ => None,
-            };
-            left.as_ref().map_or(Ok(()), Cgroup::kill)?;
-            placement.remove(left, VANISH)?;
+            placement.remove(cgroup, VANISH)?;
         } else if let Some(placement) = self.record.cgroup.as_ref().filter(|placement| placement.scope.is_some()) {
             placement.remove_leftover()?;
         } else if let Some(cgroup) = cgroup {

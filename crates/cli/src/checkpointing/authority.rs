@@ -8,9 +8,6 @@ use rtc_checkpoint::restore::Authority;
 use std::ffi::OsStr;
 use std::path::Path;
 
-/// The annotation that leaves the caller's groups to the processes.
-const KEEP_GROUPS: &str = "run.oci.keep_original_groups";
-
 /// What config.json says.
 ///
 /// # Errors
@@ -27,7 +24,6 @@ pub(crate) fn of(spec: &Spec) -> Result<Authority> {
         let numbers = set.into_iter().flatten().filter_map(|name| number(name.to_string()));
         numbers.fold(0, |mask, number| mask | 1 << number)
     };
-    let keeps_groups = spec.annotations().as_ref().is_some_and(|all| all.contains_key(KEEP_GROUPS));
     Ok(Authority {
         bounding: mask(sets.and_then(|sets| sets.bounding().as_ref())),
         permitted: mask(sets.and_then(|sets| sets.permitted().as_ref())),
@@ -35,7 +31,8 @@ pub(crate) fn of(spec: &Spec) -> Result<Authority> {
         filter: filter(spec)?,
         uid: process.user().uid(),
         gid: process.user().gid(),
-        groups: (!keeps_groups).then(|| process.user().additional_gids().clone().unwrap_or_default()),
+        groups: (!rtc_runtime::spec::keeps_groups(spec))
+            .then(|| process.user().additional_gids().clone().unwrap_or_default()),
         own_ipc: has_own_ipc(spec),
         given: given_mounts(spec),
         limits: process.rlimits().iter().flatten().map(|limit| (number_of(limit.typ()), limit.hard())).collect(),

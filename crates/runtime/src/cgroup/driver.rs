@@ -255,11 +255,18 @@ impl Placement {
         }
     }
 
-    /// Removes the cgroup, in which only dying processes may be left.
+    /// Removes the cgroup, and kills what is left in it.
     ///
     /// # Errors
-    /// As [`Cgroup::remove`]; systemd's own.
+    /// As [`Cgroup::kill`] and [`Cgroup::remove`]; systemd's own.
     pub fn remove(&self, cgroup: Option<Cgroup>, timeout: Duration) -> Result<()> {
+        if let Some(cgroup) = &cgroup {
+            // Nobody is left in most, and one rmdir does; systemd has to be told in any case.
+            if self.scope.is_none() && cgroup.remove_if_empty()? {
+                return Ok(());
+            }
+            cgroup.kill()?;
+        }
         let Some(scope) = &self.scope else { return cgroup.map_or(Ok(()), |cgroup| cgroup.remove(timeout)) };
         // Stopping waits for processes, and systemd's own removal doesn't reach below what it doesn't know.
         let removed = cgroup.map_or(Ok(()), |cgroup| cgroup.wait_empty(timeout).and_then(|()| cgroup.remove(timeout)));

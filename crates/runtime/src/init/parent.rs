@@ -454,7 +454,6 @@ impl Making {
         }
         if let (Some(mut made), Some(placement)) = (self.cgroup.take(), &self.record.cgroup) {
             made.release();
-            log("kill the cgroup's processes", made.cgroup.kill());
             log("remove the cgroup", placement.remove(Some(made.cgroup), process::VANISH));
         }
         if let Some(placed) = &self.record.rdt {

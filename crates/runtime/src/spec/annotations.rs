@@ -55,7 +55,8 @@ pub(super) fn apply(spec: &mut Spec) {
 }
 
 /// Whether the process keeps the caller's supplementary groups.
-pub(crate) fn keeps_groups(spec: &Spec) -> bool {
+#[must_use]
+pub fn keeps_groups(spec: &Spec) -> bool {
     is_set(spec, KEEP_GROUPS)
 }
 

@@ -9,6 +9,8 @@ pub(crate) mod memory_policy;
 mod tolerant;
 pub(crate) mod validate;
 
+pub use annotations::keeps_groups;
+
 use oci_spec::runtime::{Process, Spec};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
