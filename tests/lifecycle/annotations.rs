@@ -1,7 +1,7 @@
 //! Annotations that change what the runtime does: crun's `run.oci.*`.
 
 use std::fs;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
@@ -71,6 +71,42 @@ fn the_callers_groups_can_be_kept() {
     assert_eq!(groups(json!({})), "0\n");
     differs(&[(Kind::Runc, "knows no such annotation")], || {
         assert_eq!(groups(json!({ "run.oci.keep_original_groups": "1" })), "0 7 9\n");
+    });
+}
+
+/// What `checkpoint` has saved comes back only where config.json lets the groups stay.
+#[test]
+fn groups_that_were_kept_are_restored_with_the_annotation_alone() {
+    differs(&[(Kind::Runc, "needs criu"), (Kind::Crun, "Debian builds it without criu")], || {
+        let keep = |word: &str| json!({ "run.oci.keep_original_groups": word });
+        let run = |word: &str| {
+            // A process that could become of any group may be so in an image, too.
+            let bundle = annotated(&["sleep", "1000"], keep(word)).with(|config| {
+                config["process"]["noNewPrivileges"] = json!(true);
+                config["process"]["capabilities"] = json!({ "bounding": ["CAP_KILL"] });
+            });
+            let all = bundle.command("run", &["-d"]);
+            let mut caller = Command::new("setpriv");
+            caller.args(["--groups", "7,9"]).arg(all.get_program()).args(all.get_args());
+            assert!(caller.stdout(Stdio::null()).status().unwrap().success());
+            bundle
+        };
+        for (word, expected) in [("1", "Groups:\t7 9 \n"), ("0", "Groups:\t \n")] {
+            let bundle = run(word);
+            let groups = || {
+                let status = fs::read_to_string(format!("/proc/{}/status", bundle.state()["pid"])).unwrap();
+                assert!(status.contains(expected), "{word}: {status}");
+            };
+            groups();
+            bundle.call("checkpoint", &[]).ok();
+            bundle.call("restore", &["-d"]).ok();
+            groups();
+        }
+        let bundle = run("1");
+        bundle.call("checkpoint", &[]).ok();
+        let bundle = bundle.with(|config| config["annotations"] = keep("0"));
+        bundle.call("restore", &["-d"]).fails(1, "is of groups that config.json doesn't name");
+        bundle.assert_gone();
     });
 }
 

@@ -45,6 +45,28 @@ fn moments(count: u32) -> impl Iterator<Item = u32> {
     })
 }
 
+/// `start` opens the FIFO that init waits with, and removes it: one that is killed between the two leaves it.
+#[test]
+fn a_start_that_is_killed_halfway_has_started() {
+    differs(&[(Kind::Runc, "its FIFO is elsewhere"), (Kind::Crun, "its FIFO is elsewhere")], || {
+        let bundle = Bundle::new(&["sleep", "1000"]);
+        bundle.call("create", &[]).ok();
+        assert_eq!(bundle.status(), "created");
+        let fifo = bundle.root().join(bundle.state()["id"].as_str().unwrap()).join("exec.fifo");
+        // As far as such a `start` comes; the end of the file is the execution of the program.
+        assert_eq!(fs::read(&fifo).unwrap(), b"");
+        assert!(fifo.exists());
+        assert_eq!(bundle.status(), "running");
+        bundle.call("start", &[]).fails(1, "already running");
+        bundle.exec(&[], &["true"]).ok();
+        bundle.call("delete", &[]).fails(1, "not stopped: running");
+        assert!(bundle.command("kill", &[]).arg("KILL").status().unwrap().success());
+        bundle.stopped();
+        bundle.call("delete", &[]).ok();
+        bundle.assert_gone();
+    });
+}
+
 /// Starts a command and sends it a signal after a while. Returns when it and all its processes have ended.
 fn cut_off(bundle: &Bundle, command: &str, args: &[&str], after: Duration, signal: Signal) -> Outcome {
     let child = bundle.spawn(command, args);

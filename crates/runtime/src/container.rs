@@ -84,15 +84,22 @@ impl Container {
         }
         match cgroup()? {
             Some(cgroup) if cgroup.borrow().is_frozen()? => Ok(Status::Paused),
-            _ if self.store.has_fifo() => Ok(Status::Created),
+            _ if self.waits_for_start(init)? => Ok(Status::Created),
             _ => Ok(Status::Running),
         }
     }
 
+    /// A `start` that was killed may have let init go without removing the FIFO.
+    fn waits_for_start(&self, init: &Init) -> Result<bool> {
+        Ok(self.store.has_fifo() && !process::has_executed(&Proc::open()?, init.pid)?)
+    }
+
     /// Whether its program has been let go; one that hasn't may be paused too.
-    #[must_use]
-    pub fn has_started(&self) -> bool {
-        !self.store.has_fifo()
+    ///
+    /// # Errors
+    /// procfs can't be read.
+    pub fn has_started(&self) -> Result<bool> {
+        self.record.init.as_ref().map_or(Ok(false), |init| self.waits_for_start(init).map(|waits| !waits))
     }
 
     /// The state object of the OCI specification, as of now; `owner` is filled.

@@ -28,16 +28,22 @@ pub(crate) enum Life {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stat {
     state: u8,
+    /// `PF_*` of linux/sched.h.
+    flags: u32,
     start_time: u64,
 }
+
+/// The process, or one it was forked from, has executed nothing since the fork (linux/sched.h, since 2.6.18 at least).
+const PF_FORKNOEXEC: u32 = 0x40;
 
 /// Parses /proc/PID/stat; the name in it may hold anything, so its last `)` counts.
 fn parse_stat(text: &str) -> Option<Stat> {
     let mut fields = text.get(text.rfind(')')? + 1..)?.split_ascii_whitespace();
     let state = *fields.next()?.as_bytes().first()?;
-    // Field 3 is the state, field 22 the start time.
-    let start_time = fields.nth(18)?.parse().ok()?;
-    Some(Stat { state, start_time })
+    // Field 3 is the state, field 9 the flags, field 22 the start time.
+    let flags = fields.nth(5)?.parse().ok()?;
+    let start_time = fields.nth(12)?.parse().ok()?;
+    Some(Stat { state, flags, start_time })
 }
 
 fn stat(proc: &Proc, pid: i32) -> Result<Option<Stat>> {
@@ -56,6 +62,11 @@ pub(crate) fn life(proc: &Proc, pid: i32, start_time: u64) -> Result<Life> {
     let alive =
         stat(proc, pid)?.is_some_and(|stat| stat.start_time == start_time && !matches!(stat.state, b'Z' | b'X'));
     Ok(if alive { Life::Alive } else { Life::Ended })
+}
+
+/// Whether a process has executed a program; one that has ended counts as having done so.
+pub(crate) fn has_executed(proc: &Proc, pid: i32) -> Result<bool> {
+    Ok(stat(proc, pid)?.is_none_or(|stat| stat.flags & PF_FORKNOEXEC == 0))
 }
 
 /// When a process began, in clock ticks since boot.
@@ -205,7 +216,7 @@ mod tests {
     fn a_name_with_parentheses_does_not_confuse() {
         let fields: Vec<String> = (4..=52).map(|n| n.to_string()).collect();
         let text = format!("7 (a) R (b) S {}\n", fields.join(" "));
-        assert_eq!(parse_stat(&text), Some(Stat { state: b'S', start_time: 22 }));
+        assert_eq!(parse_stat(&text), Some(Stat { state: b'S', flags: 9, start_time: 22 }));
         assert_eq!(parse_stat("7 (a"), None);
     }
 
@@ -232,5 +243,6 @@ mod tests {
         let start = start_time(&proc, pid).unwrap();
         assert_eq!(life(&proc, pid, start).unwrap(), Life::Alive);
         assert_eq!(life(&proc, pid, start + 1).unwrap(), Life::Ended);
+        assert!(has_executed(&proc, pid).unwrap());
     }
 }

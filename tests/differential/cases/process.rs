@@ -3,10 +3,18 @@
 use crate::case::{Case, calls, prints, refused};
 
 pub(super) fn all() -> Vec<Case> {
-    [attributes(), refused_programs(), refused_attributes(), refused_policies(), architectures(), seccomp()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        attributes(),
+        refused_programs(),
+        refused_attributes(),
+        refused_io_priorities(),
+        refused_policies(),
+        architectures(),
+        seccomp(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 fn attributes() -> Vec<Case> {
@@ -92,6 +100,21 @@ fn refused_programs() -> Vec<Case> {
     ]
 }
 
+fn refused_io_priorities() -> Vec<Case> {
+    vec![
+        refused(
+            "io priority out of range",
+            &[("/process/ioPriority", r#"{"class":"IOPRIO_CLASS_BE","priority":8}"#)],
+            "priority 8 is not in 0 to 7",
+        ),
+        refused(
+            "io priority without a class",
+            &[("/process/ioPriority", r#"{"priority":4}"#)],
+            "ioPriority has no class",
+        ),
+    ]
+}
+
 fn refused_attributes() -> Vec<Case> {
     vec![
         refused(
@@ -111,11 +134,6 @@ fn refused_attributes() -> Vec<Case> {
             "soft limit above the hard",
             &[("/process/rlimits", r#"[{"type":"RLIMIT_CORE","soft":2,"hard":1}]"#)],
             "above hard",
-        ),
-        refused(
-            "io priority out of range",
-            &[("/process/ioPriority", r#"{"class":"IOPRIO_CLASS_BE","priority":8}"#)],
-            "priority 8 is not in 0 to 7",
         ),
         refused(
             "an id that is none",

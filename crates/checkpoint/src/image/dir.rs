@@ -15,8 +15,12 @@ use std::os::fd::{AsFd, OwnedFd};
 pub const VERSION: u32 = 1;
 const FORMAT: &str = "rtc-image";
 const MANIFEST: &str = "manifest.json";
-/// More than any real file of metadata has; a longer one isn't read into memory.
+/// The most metadata of an image in bytes, however large the machine.
 const MAX_METADATA: u64 = 4 << 30;
+/// What every machine takes.
+const MIN_METADATA: u64 = 64 << 20;
+/// The longest manifest in bytes: it has a dozen short lines.
+const MAX_MANIFEST: u64 = 1 << 20;
 
 /// A file of the image, by what it is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -227,10 +231,22 @@ impl Reader {
     /// Opens an image.
     ///
     /// # Errors
-    /// When it is no image, of another version, or truncated.
+    /// When it is no image, of another version, truncated, or has more metadata than this machine could ever need.
     pub fn open(dir: OwnedFd) -> Result<Self> {
+        let info = rustix::system::sysinfo();
+        Self::open_on(dir, info.totalram.saturating_mul(info.mem_unit.into()))
+    }
+
+    /// Opens an image on a machine with that much memory, in bytes.
+    fn open_on(dir: OwnedFd, memory: u64) -> Result<Self> {
         let manifest = read_manifest(&dir)?;
         let reader = Self { dir, manifest };
+        let metadata = reader.manifest.parts.iter().filter(|(part, _)| part.is_metadata());
+        let size = metadata.fold(0_u64, |sum, (_, file)| sum.saturating_add(file.size));
+        let most = most_metadata(memory);
+        if size > most {
+            return Err(bad_image(format!("{size} bytes of metadata are more than this machine takes: {most}")));
+        }
         for (part, file) in &reader.manifest.parts {
             reader.file(*part).context(|| file.name.clone())?;
         }
@@ -288,7 +304,10 @@ fn read_manifest(dir: &OwnedFd) -> Result<Manifest> {
         _ => e,
     })?;
     let size = rustix::fs::fstat(&fd).call("fstat", MANIFEST)?.st_size as u64;
-    let bytes = read_all(fd, size.min(1 << 20))?;
+    if size > MAX_MANIFEST {
+        return Err(bad_image(format!("manifest.json has {size} bytes")));
+    }
+    let bytes = read_all(fd, size)?;
     let value: serde_json::Value =
         serde_json::from_slice(&bytes).map_err(|e| Error::wrap(Kind::BadImage, e)).context(|| MANIFEST)?;
     if value["format"] != FORMAT {
@@ -331,10 +350,16 @@ fn open_regular(dir: &OwnedFd, name: &str) -> Result<OwnedFd> {
     if mode & libc::S_IFMT == libc::S_IFREG { Ok(fd) } else { Err(bad_image(format!("{name} is no regular file"))) }
 }
 
+/// The most metadata that is read into memory, all files of it together.
+///
+/// What it describes takes more of the kernel's memory than the description: a mapping, a task or an open file is a line
+/// of a hundred bytes or two, and of a page of contents there are 4 to 20 bytes in the page map. An eighth of the
+/// machine's memory describes more than it could hold.
+fn most_metadata(memory: u64) -> u64 {
+    (memory / 8).clamp(MIN_METADATA, MAX_METADATA)
+}
+
 fn read_all(fd: OwnedFd, size: u64) -> Result<Vec<u8>> {
-    if size > MAX_METADATA {
-        return Err(bad_image(format!("{size} bytes of metadata are too many")));
-    }
     let mut bytes = vec![0; size as usize];
     let mut done = 0;
     while done < bytes.len() {
@@ -353,4 +378,55 @@ fn write_all(fd: impl AsFd, bytes: &[u8]) -> Result<()> {
         rest = &rest[n..];
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+
+    /// A file that is long and takes no room on disk is refused before it takes room in memory.
+    #[test]
+    fn metadata_for_a_larger_machine_is_not_read() {
+        let folder = std::env::temp_dir().join(format!("image-dir-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let open = || OwnedFd::from(File::open(&folder).unwrap());
+        let mut writer = Writer::new(open()).unwrap();
+        for part in [Part::Tree, Part::Files, Part::Pagemap] {
+            writer.write(part, b"{}").unwrap();
+        }
+        // Contents don't count.
+        let pages = File::from(writer.create(Part::Pages).unwrap());
+        pages.set_len(1 << 40).unwrap();
+        writer.commit("web", 0).unwrap();
+        writer.keep();
+        Reader::open_on(open(), 1 << 30).unwrap();
+        let manifest = folder.join(MANIFEST);
+        let text = std::fs::read_to_string(&manifest).unwrap();
+        let mut value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        for (part, size) in [("tree", 100_u64 << 20), ("pagemap", 100 << 20)] {
+            let file = &mut value["parts"][part];
+            file["size"] = size.into();
+            File::options()
+                .write(true)
+                .open(folder.join(file["name"].as_str().unwrap()))
+                .unwrap()
+                .set_len(size)
+                .unwrap();
+        }
+        std::fs::write(&manifest, value.to_string()).unwrap();
+        Reader::open_on(open(), 2 << 30).unwrap();
+        let refused = |reader: Result<Reader>| reader.err().unwrap().to_string();
+        let error = refused(Reader::open_on(open(), 1 << 30));
+        assert!(error.contains("bytes of metadata are more than this machine takes: 134217728"), "{error}");
+        // Overflow is no way around it.
+        value["parts"]["files"]["size"] = u64::MAX.into();
+        std::fs::write(&manifest, value.to_string()).unwrap();
+        let error = refused(Reader::open_on(open(), u64::MAX));
+        assert!(error.contains("more than this machine takes: 4294967296"), "{error}");
+        File::options().write(true).open(&manifest).unwrap().set_len(2 << 20).unwrap();
+        let error = refused(Reader::open_on(open(), 1 << 30));
+        assert!(error.contains("manifest.json has 2097152 bytes"), "{error}");
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
 }

@@ -131,7 +131,7 @@ impl Checkpoint {
     fn work(self, session: &Session, worker: &Worker) -> Result<u8> {
         let container = session.container(&self.id)?;
         match container.status()? {
-            Status::Paused if !container.has_started() => {
+            Status::Paused if !container.has_started()? => {
                 bail!("cannot checkpoint a container that is created: start it first")
             }
             Status::Running | Status::Paused => {}

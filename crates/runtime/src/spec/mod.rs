@@ -43,6 +43,7 @@ pub fn parse_process(bytes: &[u8]) -> Result<Process> {
 /// [`Kind::Invalid`], one line.
 pub fn read(bytes: &[u8]) -> Result<Spec> {
     let spec = parse(bytes)?;
+    need_io_class(bytes, spec.process().as_ref(), "/process/ioPriority/class")?;
     validate::validate(&spec)?;
     Ok(spec)
 }
@@ -53,8 +54,23 @@ pub fn read(bytes: &[u8]) -> Result<Spec> {
 /// As [`read`].
 pub fn read_process(bytes: &[u8]) -> Result<Process> {
     let process = parse_process(bytes)?;
+    need_io_class(bytes, Some(&process), "/ioPriority/class")?;
     validate::validate_process(&process)?;
     Ok(process)
+}
+
+/// Refuses an ioPriority without its class, which the specification requires and the types fill in.
+///
+/// A priority that is missing is 0, as it is for the other runtimes.
+fn need_io_class(bytes: &[u8], process: Option<&Process>, class: &str) -> Result<()> {
+    if process.is_none_or(|process| process.io_priority().is_none()) {
+        return Ok(());
+    }
+    let text: Value = serde_json::from_slice(bytes).map_err(|e| Error::new(Kind::Invalid, e.to_string()))?;
+    match text.pointer(class) {
+        Some(_) => Ok(()),
+        None => Err(Error::new(Kind::Invalid, "process.ioPriority has no class: give one, as IOPRIO_CLASS_BE")),
+    }
 }
 
 /// The filter that config.json asks for, in whichever way: what every process of the container is under.
@@ -124,6 +140,15 @@ mod tests {
     fn a_process_without_a_user_is_roots() {
         let process = parse_process(br#"{"args":["a"],"cwd":"/"}"#).unwrap();
         assert_eq!((process.user().uid(), process.user().gid()), (0, 0));
+    }
+
+    #[test]
+    fn an_io_priority_has_a_class() {
+        let with = |io| format!(r#"{{"args":["a"],"cwd":"/","user":{{"uid":0,"gid":0}},"ioPriority":{io}}}"#);
+        let error = read_process(with(r#"{"priority":4}"#).as_bytes()).unwrap_err().to_string();
+        assert!(error.contains("ioPriority has no class"), "{error}");
+        let process = read_process(with(r#"{"class":"IOPRIO_CLASS_BE"}"#).as_bytes()).unwrap();
+        assert_eq!(process.io_priority().unwrap().priority(), 0);
     }
 
     #[test]
