@@ -52,6 +52,8 @@ const DIFFERENCES: &[(&str, Peer, &str)] = &[
     ("capabilities that can't be granted", Peer::Crun, "fails; the specification wants a warning"),
     ("namespace by an empty path", Peer::Crun, "opens the path"),
     ("descriptors that aren't open", Peer::Crun, "passes fewer on"),
+    ("device without a path", Peer::Runc, "makes none"),
+    ("nothing for Linux", Peer::Crun, "wants the property, which is optional"),
     ("relative path to mask", Peer::Runc, "takes it; the specification wants it absolute"),
     ("relative path to mask", Peer::Crun, "takes it; the specification wants it absolute"),
     ("a created container that is paused", Peer::Crun, "starts it"),

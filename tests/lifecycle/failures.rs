@@ -192,6 +192,27 @@ fn a_failing_hook_is_followed_by_poststop() {
     bundle.assert_gone();
 }
 
+/// Nothing can be taken back any more: those that come after one that fails run all the same (runtime-spec, runtime,
+/// "Lifecycle", 14).
+#[test]
+fn a_failing_poststop_hook_stops_nothing() {
+    let bundle = Bundle::new(&["true"]);
+    let file = bundle.file("poststop");
+    let hook = |script: String| json!({ "path": "/usr/bin/busybox", "args": ["sh", "-c", script] });
+    let line = |name: &str| hook(format!("echo {name} >> {}", file.display()));
+    let bundle = bundle.with(|config| {
+        config["hooks"] = json!({ "poststop": [line("first"), hook("exit 3".into()), line("last")] });
+    });
+    let outcome = bundle.call("run", &[]);
+    differs(&[(Kind::Runc, "ends with the one that fails")], || {
+        assert_eq!(fs::read_to_string(bundle.file("poststop")).unwrap_or_default(), "first\nlast\n");
+        assert_eq!(outcome.status, 0, "{}", outcome.stderr);
+    });
+    differs(&[(Kind::Runc, "ends with the one that fails"), (Kind::Crun, "keeps it to itself")], || {
+        assert!(outcome.stderr.contains("error running poststop hook #1: exit status 3"), "{}", outcome.stderr);
+    });
+}
+
 /// The signals that rtc holds back for itself are not held back in hooks.
 #[test]
 fn hooks_have_a_clean_signal_mask() {

@@ -43,6 +43,9 @@ impl Bundle {
         let config = read_config(&path)?;
         let spec = spec::read(&config)?;
         let root = spec.root().as_ref().ok_or_else(|| Error::new(Kind::Invalid, "config.json: root is missing"))?;
+        if root.path().as_os_str().is_empty() {
+            return Err(Error::new(Kind::Invalid, "config.json: root.path is missing"));
+        }
         let rootfs = dir.join(root.path());
         let rootfs = fs::canonicalize(&rootfs).call("realpath", rootfs.display()).context(|| "root file system")?;
         if !rootfs.is_dir() {

@@ -314,11 +314,8 @@ impl Container {
         self.store.remove()?;
         drop(lock);
         // A container that was never completely created has no hooks to run; one that fails can't bring it back.
-        if self.record.init.is_some() && !self.record.poststop.is_empty() {
-            let state = oci_state(&self.record, Status::Stopped, 0);
-            if let Err(e) = hooks::run("poststop", &self.record.poststop, &state) {
-                log::warn!("{e}");
-            }
+        if self.record.init.is_some() {
+            hooks::run_poststop(&self.record.poststop, &oci_state(&self.record, Status::Stopped, 0));
         }
         Ok(())
     }

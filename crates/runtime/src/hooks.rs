@@ -17,7 +17,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
-use oci_spec::runtime::Hook;
+use oci_spec::runtime::{Hook, Hooks};
 use rtc_sys::CallExt;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::MemfdFlags;
@@ -40,6 +40,28 @@ pub(crate) fn run(name: &str, hooks: &[Hook], state: &OciState) -> Result<()> {
     run_with(name, hooks, state, None, &Outputs::open(&state.annotations)?)
 }
 
+/// Runs every one of the hooks that come after a container's end: one that fails is a warning, and the next is run
+/// (runtime-spec, runtime, "Lifecycle").
+pub(crate) fn run_poststop(hooks: &[Hook], state: &OciState) {
+    let mut outputs = Outputs::default();
+    if !hooks.is_empty() {
+        outputs = Outputs::open(&state.annotations).inspect_err(|e| log::warn!("{e}")).unwrap_or_default();
+    }
+    for (index, hook) in hooks.iter().enumerate() {
+        let one = || run_one(hook, &in_json(state)?, None, &outputs);
+        if let Err(e) = one().context(|| format!("error running poststop hook #{index}")) {
+            log::warn!("{e}");
+        }
+    }
+}
+
+/// Whether there are hooks that find the container's mounts made and its root not changed yet.
+pub(crate) fn before_the_pivot(hooks: &Hooks) -> bool {
+    #[allow(deprecated)]
+    let lists = [hooks.prestart(), hooks.create_runtime(), hooks.create_container()];
+    lists.into_iter().flatten().any(|list| !list.is_empty())
+}
+
 /// Runs hooks as [`run`] does. `environment` is for hooks that set none; what they write goes to `outputs`.
 pub(crate) fn run_with(
     name: &str,
@@ -48,12 +70,16 @@ pub(crate) fn run_with(
     environment: Option<&[String]>,
     outputs: &Outputs,
 ) -> Result<()> {
-    let state = serde_json::to_vec(state).map_err(|e| Error::new(Kind::System, e.to_string()))?;
+    let state = in_json(state)?;
     for (index, hook) in hooks.iter().enumerate() {
         log::debug!("running {name} hook #{index}: {}", hook.path().display());
         run_one(hook, &state, environment, outputs).context(|| format!("error running {name} hook #{index}"))?;
     }
     Ok(())
+}
+
+fn in_json(state: &OciState) -> Result<Vec<u8>> {
+    serde_json::to_vec(state).map_err(|e| Error::new(Kind::System, e.to_string()))
 }
 
 /// The files that annotations name for what hooks write, open for appending.
@@ -122,7 +148,8 @@ fn run_one(hook: &Hook, state: &[u8], environment: Option<&[String]>, outputs: &
     command.args(args).stdin(input).stdout(clone(&output)?).stderr(clone(&errors)?);
     if let Some(environment) = hook.env().as_deref().or(environment) {
         command.env_clear();
-        command.envs(environment.iter().map(|entry| entry.split_once('=').unwrap_or((entry, ""))));
+        // An entry without a value is no variable: runc and crun pass it on, and no program can find it.
+        command.envs(environment.iter().filter_map(|entry| entry.split_once('=')));
     }
     let child = rtc_sys::process::with_default_signals(&mut command).spawn().call("exec", hook.path().display())?;
     let status = wait(child, timeout)?;

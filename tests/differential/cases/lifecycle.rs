@@ -1,11 +1,11 @@
-//! Commands, their order, their exit statuses; hooks.
+//! Commands, their order, their exit statuses.
 
-use crate::case::{Case, calls, prints, refused};
+use crate::case::{Case, calls, prints};
 
 const RUN: (&str, i32, Option<&str>, &str) = ("run --detach --bundle BUNDLE ID", 0, Some(""), "");
 
 pub(super) fn all() -> Vec<Case> {
-    [commands(), created(), failures(), bad_names(), hooks()].into_iter().flatten().collect()
+    [commands(), created(), failures(), bad_names()].into_iter().flatten().collect()
 }
 
 fn commands() -> Vec<Case> {
@@ -162,69 +162,4 @@ fn bad_names() -> Vec<Case> {
             &[("create --bundle BUNDLE ID", 1, None, "cannot allocate tty"), ("state ID", 1, None, "does not exist")],
         ),
     ]
-}
-
-fn hook(kind: &str, script: &str) -> String {
-    format!(
-        r#"{{"{kind}":[{{"path":"/bin/busybox","args":["sh","-c","{script}"],"env":["A=from the configuration"]}}]}}"#
-    )
-}
-
-fn hooks() -> Vec<Case> {
-    let mut list = vec![
-        prints(
-            "hooks have arguments and environment",
-            &[("/hooks", &hook("createRuntime", "echo $0 $A > ROOT/said"))],
-            "cat /said",
-            "sh from the configuration\n",
-        ),
-        prints(
-            "start hooks run in the container",
-            &[("/hooks", &hook("startContainer", "hostname > /said"))],
-            "cat /said",
-            "case\n",
-        ),
-        prints(
-            "create hooks see the state",
-            &[("/hooks", &hook("createContainer", "grep -oE .status.:.?.[a-z]+ | grep -oE [a-z]+$ > ROOT/said"))],
-            "cat /said",
-            "created\n",
-        ),
-        prints("a poststop hook that fails", &[("/hooks", &hook("poststop", "false"))], "echo runs", "runs\n"),
-        refused(
-            "hook with a relative path",
-            &[("/hooks", r#"{"createRuntime":[{"path":"busybox"}]}"#)],
-            "createRuntime hook #0: path busybox is not absolute",
-        ),
-        refused(
-            "hook that isn't there",
-            &[("/hooks", r#"{"createRuntime":[{"path":"/no/such"}]}"#)],
-            "error running createRuntime hook #0: exec(/no/such) = ENOENT",
-        ),
-        refused(
-            "hook with no time",
-            &[("/hooks", r#"{"createRuntime":[{"path":"/bin/busybox","args":["true"],"timeout":0}]}"#)],
-            "timeout 0 is not above 0",
-        ),
-        refused(
-            "hook that takes too long",
-            &[("/hooks", r#"{"createRuntime":[{"path":"/bin/busybox","args":["sleep","1000"],"timeout":1}]}"#)],
-            "timed out after 1 s",
-        ),
-    ];
-    let failing = [
-        ("prestart hook that fails", "prestart"),
-        ("createRuntime hook that fails", "createRuntime"),
-        ("createContainer hook that fails", "createContainer"),
-        ("startContainer hook that fails", "startContainer"),
-        ("poststart hook that fails", "poststart"),
-    ];
-    for (name, kind) in failing {
-        list.push(refused(
-            name,
-            &[("/hooks", &hook(kind, "echo why >&2; exit 3"))],
-            "hook #0: exit status 3, stdout: , stderr: why",
-        ));
-    }
-    list
 }

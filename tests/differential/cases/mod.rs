@@ -1,5 +1,6 @@
 //! The cases.
 
+mod hooks;
 mod lifecycle;
 mod mounts;
 mod namespaces;
@@ -9,5 +10,5 @@ use crate::case::Case;
 
 /// All of them.
 pub(crate) fn all() -> Vec<Case> {
-    [process::all(), mounts::all(), namespaces::all(), lifecycle::all()].into_iter().flatten().collect()
+    [process::all(), mounts::all(), namespaces::all(), lifecycle::all(), hooks::all()].into_iter().flatten().collect()
 }

@@ -5,7 +5,10 @@ use crate::case::{Case, prints, refused};
 const MOUNT: &str = "/mounts/-";
 
 pub(super) fn all() -> Vec<Case> {
-    [tmpfs(), binds(), recursive_binds(), places(), paths(), devices()].into_iter().flatten().collect()
+    [tmpfs(), binds(), recursive_binds(), places(), paths(), devices(), refused_devices()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn tmpfs() -> Vec<Case> {
@@ -101,6 +104,12 @@ fn binds() -> Vec<Case> {
             &[(MOUNT, BELOW), (MOUNT, &bind("ROOT/a", r#""bind""#))],
             "touch /a/f; ls /m",
             "f\n",
+        ),
+        prints(
+            "recursive norelatime",
+            &[(MOUNT, BELOW), (MOUNT, &bind("ROOT/a", r#""rbind","rnorelatime""#))],
+            "grep ' /m ' /proc/self/mountinfo | cut -d' ' -f6",
+            "rw,relatime\n",
         ),
         refused("bind of what is missing", &[(MOUNT, &bind("DIR/missing", r#""bind""#))], "missing, CLONE) = ENOENT"),
         refused(
@@ -279,16 +288,6 @@ fn devices() -> Vec<Case> {
             "stat -c '%F %t:%T %a' /dev/console",
             "character special file 5:1 600\n",
         ),
-        refused(
-            "device in place of another file",
-            &[("/linux/devices", r#"[{"path":"/etc/passwd","type":"c","major":1,"minor":3}]"#)],
-            "device /etc/passwd: another file is there",
-        ),
-        refused(
-            "device without numbers",
-            &[("/linux/devices", r#"[{"path":"/dev/mine","type":"c","major":-1,"minor":3}]"#)],
-            "no device has the numbers -1:3",
-        ),
         prints(
             "device rules",
             &[
@@ -300,6 +299,26 @@ fn devices() -> Vec<Case> {
             ],
             "head -c1 /dev/kmsg 2>&1; head -c4 /dev/zero | wc -c; echo x > /dev/null && echo null",
             "head: /dev/kmsg: Operation not permitted\n4\nnull\n",
+        ),
+    ]
+}
+
+fn refused_devices() -> Vec<Case> {
+    vec![
+        refused(
+            "device in place of another file",
+            &[("/linux/devices", r#"[{"path":"/etc/passwd","type":"c","major":1,"minor":3}]"#)],
+            "device /etc/passwd: another file is there",
+        ),
+        refused(
+            "device without a path",
+            &[("/linux/devices", r#"[{"type":"c","major":1,"minor":3}]"#)],
+            "linux.devices: an entry has no path",
+        ),
+        refused(
+            "device without numbers",
+            &[("/linux/devices", r#"[{"path":"/dev/mine","type":"c","major":-1,"minor":3}]"#)],
+            "no device has the numbers -1:3",
         ),
     ]
 }

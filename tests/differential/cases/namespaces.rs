@@ -85,6 +85,7 @@ fn host_mounts_and_cgroups() -> Vec<Case> {
             "ls -d /bin /usr /proc/1 2>/dev/null; grep -c ' /proc ' /proc/self/mountinfo",
             "/bin\n/proc/1\n1\n",
         ),
+        prints("nothing for Linux", &[("/linux", "null"), ("/hostname", "null")], "pwd", "/\n"),
         prints(
             "no namespace at all",
             &[("/linux/namespaces", "[]"), ("/hostname", "null")],

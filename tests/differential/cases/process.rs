@@ -198,6 +198,7 @@ fn refused_policies() -> Vec<Case> {
             "linux.intelRdt: ",
         ),
         refused("no root", &[("/root", "null")], "root is missing"),
+        refused("root without a path", &[("/root", "{}")], "root.path is missing"),
         refused("root that isn't there", &[("/root/path", r#""nowhere""#)], "ENOENT"),
         refused("variable without a name", &[("/process/env/-", r#""=x""#)], "is not NAME=VALUE"),
     ]

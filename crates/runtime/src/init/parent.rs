@@ -464,9 +464,9 @@ impl Making {
         }
         log("remove the state", self.store.remove());
         // A hook that failed ends the container as if it had been deleted (runtime-spec, runtime, "Lifecycle").
-        if self.init.is_some() && !self.record.poststop.is_empty() {
+        if self.init.is_some() {
             let state = container::oci_state(&self.record, Status::Stopped, 0);
-            log("", hooks::run("poststop", &self.record.poststop, &state));
+            hooks::run_poststop(&self.record.poststop, &state);
         }
     }
 }

@@ -154,7 +154,7 @@ fn attach_root(state: &mut InitState) -> Result<()> {
     if let Some(tree) = state.plan.tree.take() {
         state.root = Some(match &state.plan.root.anchor {
             Some(anchor) => inherited::attach_root(anchor, tree)?,
-            None => pivot::attach_root(&state.plan.root, tree)?,
+            None => pivot::attach_root(&mut state.plan.root, tree)?,
         });
     }
     Ok(())

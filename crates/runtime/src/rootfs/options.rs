@@ -107,7 +107,7 @@ const ATTRIBUTES: &[(&str, Change)] = &[
 /// Recursive forms that have no plain counterpart above: undoing an access time policy falls back to relatime.
 const RECURSIVE_ONLY: &[(&str, Change)] = &[
     ("ratime", Change::Atime(attr::RELATIME)),
-    ("rnorelatime", Change::Atime(attr::STRICTATIME)),
+    ("rnorelatime", Change::Atime(attr::RELATIME)),
     ("rnostrictatime", Change::Atime(attr::RELATIME)),
 ];
 

@@ -21,14 +21,18 @@ pub(crate) struct RootPlan {
     pub(crate) rootfs: PathBuf,
     /// Where it is attached in the runtime's mount namespace, if the container has none of its own.
     pub(crate) anchor: Option<PathBuf>,
+    /// It is attached to the root file system's own directory, and not over `/`: where mounts are to propagate to the
+    /// host, or hooks run that look for the container's root, or mount below it, by that path.
+    pub(crate) own_place: bool,
 }
 
 /// Cuts the new mount namespace off from the host's and attaches the root.
 ///
 /// `tree` is a detached clone of the root file system. It is mounted over `/`, which needs no path and no permission on
 /// the way; paths from `/` still lead to the host's files below until the pivot, as the bind mounts' sources need.
-/// With shared propagation that mount would show on the host: then it goes to the root file system's own directory.
-pub(crate) fn attach_root(plan: &RootPlan, tree: OwnedFd) -> Result<RootDir> {
+/// With shared propagation that mount would show on the host: then it goes to the root file system's own directory. So
+/// it does for hooks, but where a user namespace has no way to that directory.
+pub(crate) fn attach_root(plan: &mut RootPlan, tree: OwnedFd) -> Result<RootDir> {
     let host = open_directory(Path::new("/"))?;
     let kind = plan.propagation.map_or(propagation::SLAVE, |(kind, _)| match kind {
         propagation::SHARED => propagation::SHARED,
@@ -43,7 +47,9 @@ pub(crate) fn attach_root(plan: &RootPlan, tree: OwnedFd) -> Result<RootDir> {
     } else {
         tree::set_propagation(host.as_fd(), true, kind).context(|| "mount propagation of /")?;
         tree::set_propagation(tree.as_fd(), true, kind).context(|| "mount propagation of the root file system")?;
-        tree::attach(&tree, &host).context(|| "attach the root file system")?;
+        let own = if plan.own_place { open_directory(&plan.rootfs).ok() } else { None };
+        plan.own_place = own.is_some();
+        tree::attach(&tree, own.as_ref().unwrap_or(&host)).context(|| "attach the root file system")?;
     }
     Ok(RootDir::new(tree))
 }
@@ -97,7 +103,7 @@ pub(crate) fn move_root(root: &RootDir, plan: &RootPlan, mountinfo: &str) -> Res
         }
     }
     rustix::process::fchdir(root.fd()).call("fchdir", "the new root")?;
-    if is_shared(plan) {
+    if plan.own_place {
         // Elsewhere it has been attached over `/` from the start.
         rustix::mount::mount_move(".", "/").call("mount", "., /, MOVE")?;
     }

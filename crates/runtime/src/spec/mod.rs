@@ -23,8 +23,12 @@ use crate::seccomp::{self, Filter};
 /// # Errors
 /// [`Kind::Invalid`] with line and column, or the name of what is wrong.
 pub fn parse(bytes: &[u8]) -> Result<Spec> {
-    let parsed = parse_with(bytes, tolerant::prune_spec, memory_policy::complaint);
+    let parsed: Result<Spec> = parse_with(bytes, tolerant::prune_spec, memory_policy::complaint);
     let mut spec = parsed.map_err(|e| e.context("config.json"))?;
+    // It is optional, and all in it is.
+    if spec.linux().is_none() {
+        spec.set_linux(Some(serde_json::from_str("{}").map_err(|e| Error::new(Kind::System, e.to_string()))?));
+    }
     annotations::apply(&mut spec);
     Ok(spec)
 }
@@ -103,6 +107,7 @@ fn parse_with<T: DeserializeOwned>(
     }
     let mut ignored = Vec::new();
     let before = value.clone();
+    tolerant::drop_nulls(&mut value);
     prune(&mut value, &mut ignored);
     let same = value == before;
     let parsed = match serde_json::from_value(value) {
@@ -149,6 +154,19 @@ mod tests {
         assert!(error.contains("ioPriority has no class"), "{error}");
         let process = read_process(with(r#"{"class":"IOPRIO_CLASS_BE"}"#).as_bytes()).unwrap();
         assert_eq!(process.io_priority().unwrap().priority(), 0);
+    }
+
+    #[test]
+    fn null_is_nothing() {
+        let spec = parse(
+            br#"{"ociVersion":"1.2.0","root":{"path":"r","readonly":null},"annotations":{"a":null,"b":"c"},
+            "process":{"user":null,"cwd":"/","args":["a"],"rlimits":null},"linux":null}"#,
+        )
+        .unwrap();
+        assert_eq!(spec.process().as_ref().unwrap().user().uid(), 0);
+        assert_eq!(spec.annotations().as_ref().unwrap().len(), 1);
+        assert!(spec.linux().as_ref().unwrap().namespaces().is_none());
+        assert!(parse(br#"{"ociVersion":null,"linux":{"namespaces":[null]}}"#).is_err());
     }
 
     #[test]

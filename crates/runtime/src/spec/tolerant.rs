@@ -1,5 +1,5 @@
 //! Takes values out of a configuration that the specification says to ignore when they are unknown.
-//! A user that is left out is filled in, and names that the types spell otherwise are respelled.
+//! A user that is left out is filled in, properties that are `null` are taken out, and names that the types spell otherwise are respelled.
 
 use oci_spec::runtime::Capability;
 use serde_json::{Value, json};
@@ -10,6 +10,18 @@ const CAPABILITY_SETS: &[&str] = &["bounding", "effective", "inheritable", "perm
 /// Flags of `process.scheduler` as the specification names them, and as the types do.
 const SCHEDULER_FLAGS: &[(&str, &str)] =
     &[("SCHED_FLAG_RESET_ON_FORK", "SCHED_RESET_ON_FORK"), ("SCHED_FLAG_DL_OVERRUN", "SCHED_FLAG_D_L_OVERRUN")];
+
+/// Takes out properties that are `null`: it says what leaving them out says, as runc and crun have it.
+pub(super) fn drop_nulls(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            map.retain(|_, value| !value.is_null());
+            map.values_mut().for_each(drop_nulls);
+        }
+        Value::Array(list) => list.iter_mut().for_each(drop_nulls),
+        _ => {}
+    }
+}
 
 /// Prunes config.json; what is taken out is named in `ignored`.
 pub(super) fn prune_spec(spec: &mut Value, ignored: &mut Vec<String>) {

@@ -237,6 +237,9 @@ fn sysctl(facts: &Facts<'_>) -> std::result::Result<(), String> {
 fn devices(facts: &Facts<'_>) -> std::result::Result<(), String> {
     for device in facts.linux.devices().iter().flatten() {
         let path = device.path().display();
+        if device.path().as_os_str().is_empty() {
+            return Err("linux.devices: an entry has no path".into());
+        }
         if device.typ() == LinuxDeviceType::A {
             return Err(format!("linux.devices: {path}: a node is of type c, b, u or p, and not of all"));
         }

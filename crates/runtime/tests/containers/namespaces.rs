@@ -181,6 +181,9 @@ fn unreachable_sources() {
     // Nor can it reach its own root file system from outside.
     fs::set_permissions(&bundle.dir, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
     assert_eq!(bundle.good(), "a\nb\n");
+    // Hooks would have the root attached there.
+    bundle.set("/hooks", json!({ "createRuntime": [{ "path": "/bin/true" }] }));
+    assert_eq!(bundle.good(), "a\nb\n");
 }
 
 fn locked_flags() {
