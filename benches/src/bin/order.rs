@@ -1,6 +1,9 @@
 //! Which functions the commands of a container's life execute, in the order of their first use: the linker puts them
 //! side by side (crates/cli/order.ld), for a page of code that is touched costs a fault and maps 16.
 //!
+//! First stands what the processes execute that become containers: they are new, map each page anew, twice when they
+//! exchange the file behind their mappings, and leave it all behind at execve. They need a fifth of the whole.
+//!
 //! `rtc-order MAP RTC LIVING ENDING crates/cli/order.ld` executes RTC's commands one instruction at a time, for a minute.
 //! RTC must have been linked with `-Map=MAP` by lld; docs/performance.md has the commands. The program of the bundle
 //! LIVING lives until it is killed, that of ENDING ends by itself.
@@ -16,9 +19,9 @@ use std::collections::{HashMap, HashSet};
 use std::ffi::CString;
 use std::process::Command;
 
-/// Several sections of one name, which differ in the hash at its end: copies of a generic function. As many as this are
-/// taken together; of more, those that were seen, for as long as compiler and dependencies stay the same.
-const COPIES: usize = 3;
+/// Several sections of one name, which differ in the hash at its end: copies of a generic function. So many bytes of them
+/// are taken together; of more, those that were seen, for as long as compiler and dependencies stay the same.
+const COPIES: u64 = 4096;
 /// The container's name.
 const ID: &str = "rtc-order";
 
@@ -28,7 +31,7 @@ fn main() -> Result<()> {
         bail!("usage: rtc-order MAP RTC LIVING ENDING SCRIPT")
     };
     let sections = sections(&std::fs::read_to_string(map).context("the linker's map")?)?;
-    let mut seen = Seen { sections: &sections, known: HashSet::new(), order: Vec::new() };
+    let mut seen = Seen { sections: &sections, known: HashMap::new(), order: Vec::new() };
     let create = ["create", "--bundle", living, ID];
     anyhow::ensure!(Command::new(rtc).args(create).status()?.success(), "create failed");
     // What all commands do stands first.
@@ -46,7 +49,7 @@ fn main() -> Result<()> {
         follow(rtc, command, &mut seen)?;
     }
     anyhow::ensure!(Command::new(rtc).args(["delete", "--force", ID]).status()?.success(), "delete failed");
-    std::fs::write(script, text(&sections, &seen.order)).context("the script")
+    std::fs::write(script, text(&sections, &seen.order())).context("the script")
 }
 
 /// A piece of code that the linker can place by itself.
@@ -79,22 +82,40 @@ fn sections(map: &str) -> Result<Vec<Section>> {
     Ok(all)
 }
 
+/// Who executed a function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum By {
+    /// A process that a command made.
+    Child,
+    /// Only commands themselves.
+    Command,
+}
+
 struct Seen<'a> {
     sections: &'a [Section],
-    known: HashSet<usize>,
+    known: HashMap<usize, By>,
+    /// By first use.
     order: Vec<usize>,
 }
 
 impl Seen<'_> {
-    fn note(&mut self, address: u64) {
+    fn note(&mut self, address: u64, by: By) {
         let at = self.sections.partition_point(|section| section.start <= address);
         let Some(at) = at.checked_sub(1).filter(|at| address - self.sections[*at].start < self.sections[*at].size)
         else {
             return;
         };
-        if self.known.insert(at) {
-            self.order.push(at);
+        match self.known.insert(at, by) {
+            None => self.order.push(at),
+            Some(before) => drop(self.known.insert(at, before.min(by))),
         }
+    }
+
+    /// What children execute, then the rest, each by first use.
+    fn order(&self) -> Vec<usize> {
+        let mut order = self.order.clone();
+        order.sort_by_key(|at| self.known[at]);
+        order
     }
 }
 
@@ -123,7 +144,7 @@ fn follow(rtc: &str, args: &[&str], seen: &mut Seen<'_>) -> Result<()> {
                     executed.insert(pid, 0);
                 }
                 if let Ok(registers) = ptrace::getregs(pid) {
-                    seen.note(registers.rip);
+                    seen.note(registers.rip, if pid == first { By::Command } else { By::Child });
                 }
                 let pass = (!matches!(signal, Signal::SIGTRAP | Signal::SIGSTOP)).then_some(signal);
                 let _ = ptrace::step(pid, pass);
@@ -144,9 +165,9 @@ fn follow(rtc: &str, args: &[&str], seen: &mut Seen<'_>) -> Result<()> {
 
 /// The linker's script.
 fn text(sections: &[Section], order: &[usize]) -> String {
-    let mut copies: HashMap<&str, usize> = HashMap::new();
+    let mut copies: HashMap<&str, u64> = HashMap::new();
     for section in sections {
-        *copies.entry(stem(&section.name)).or_default() += 1;
+        *copies.entry(stem(&section.name)).or_default() += section.size;
     }
     let (mut lines, mut printed) = (Vec::new(), HashSet::new());
     for section in order.iter().map(|at| &sections[*at]) {
