@@ -46,13 +46,26 @@ impl Bundle {
         if root.path().as_os_str().is_empty() {
             return Err(Error::new(Kind::Invalid, "config.json: root.path is missing"));
         }
-        let rootfs = dir.join(root.path());
-        let rootfs = fs::canonicalize(&rootfs).call("realpath", rootfs.display()).context(|| "root file system")?;
-        if !rootfs.is_dir() {
-            return Err(Error::new(Kind::Invalid, format!("root file system {} is not a directory", rootfs.display())));
-        }
+        let rootfs = root_of(&dir, root.path())?;
         Ok(Self { dir, config, spec: Rc::new(spec), rootfs, entered_by: None })
     }
+}
+
+/// The container's root, with all symlinks resolved: `path` relative to the canonical directory `bundle`.
+fn root_of(bundle: &Path, path: &Path) -> Result<PathBuf> {
+    // In nearly all bundles it is a directory in the bundle, and there is nothing to resolve.
+    if let Some(name) = path.file_name().filter(|name| *name == path) {
+        let rootfs = bundle.join(name);
+        if fs::symlink_metadata(&rootfs).is_ok_and(|found| found.is_dir()) {
+            return Ok(rootfs);
+        }
+    }
+    let given = bundle.join(path);
+    let rootfs = fs::canonicalize(&given).call("realpath", given.display()).context(|| "root file system")?;
+    if !rootfs.is_dir() {
+        return Err(Error::new(Kind::Invalid, format!("root file system {} is not a directory", rootfs.display())));
+    }
+    Ok(rootfs)
 }
 
 /// Reads config.json, which must be a file and of a sane size: a FIFO would hang, a device might never end.

@@ -75,24 +75,33 @@ pub(crate) fn start_time(proc: &Proc, pid: i32) -> Result<u64> {
     Ok(stat(proc, pid)?.ok_or_else(gone)?.start_time)
 }
 
-/// The descriptors 0 to 2 of a process. One that is closed has an empty link.
-pub(crate) fn stdio(proc: &Proc, pid: i32) -> Result<[Stdio; 3]> {
-    let one = |number| stdio_of(proc, &pid.to_string(), number);
+/// The descriptors 0 to 2 of a process; one that is closed has an empty link. They are the caller's own if it has no
+/// `terminal`, and looking at those costs a third.
+pub(crate) fn stdio(proc: &Proc, pid: i32, terminal: bool) -> Result<[Stdio; 3]> {
+    let one = |number| if terminal { stdio_of(proc, pid, number) } else { own_stdio(proc, number) };
     Ok([one(0)?, one(1)?, one(2)?])
 }
 
-fn stdio_of(proc: &Proc, pid: &str, number: u32) -> Result<Stdio> {
+fn stdio_of(proc: &Proc, pid: i32, number: usize) -> Result<Stdio> {
     let path = format!("{pid}/fd/{number}");
     let link = match proc.readlink(&path) {
         Ok(link) => link.to_string_lossy().into_owned(),
-        Err(e) if e.errno() == Errno::ENOENT => return Ok(Stdio { link: String::new(), dev: 0, ino: 0 }),
-        // A user may not look into a process that isn't dumpable. Without a terminal, ours are the same.
-        Err(e) if matches!(e.errno(), Errno::EACCES | Errno::EPERM) && pid != "self" => {
-            return stdio_of(proc, "self", number);
-        }
+        Err(e) if e.errno() == Errno::ENOENT => return Ok(Stdio::CLOSED),
+        // A user may not look into a process that isn't dumpable.
+        Err(e) if matches!(e.errno(), Errno::EACCES | Errno::EPERM) => return own_stdio(proc, number),
         Err(e) => return Err(e.into()),
     };
     let stat = proc.stat(&path)?;
+    Ok(Stdio { link, dev: stat.st_dev, ino: stat.st_ino })
+}
+
+fn own_stdio(proc: &Proc, number: usize) -> Result<Stdio> {
+    let fd = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()][number];
+    let stat = match rustix::fs::fstat(fd) {
+        Err(rustix::io::Errno::BADF) => return Ok(Stdio::CLOSED),
+        other => other.call("fstat", number)?,
+    };
+    let link = proc.readlink(format!("self/fd/{number}"))?.to_string_lossy().into_owned();
     Ok(Stdio { link, dev: stat.st_dev, ino: stat.st_ino })
 }
 

@@ -72,6 +72,11 @@ pub struct Stdio {
     pub ino: u64,
 }
 
+impl Stdio {
+    /// What stands for a descriptor that is closed.
+    pub(crate) const CLOSED: Self = Self { link: String::new(), dev: 0, ino: 0 };
+}
+
 /// Says whether `id` may name a container: letters, digits, `_ + - .`, not `.` or `..`.
 ///
 /// # Errors

@@ -352,17 +352,17 @@ impl Making {
         // Hooks come after the second step of the specification's lifecycle, and so see "created".
         let oci = container::oci_state(&self.record, Status::Created, pid);
         // While the child still mounts: when it is ready, it waits for us. A terminal is its own doing, and shows last.
-        let early = !state.child.plan.process.terminal().unwrap_or(false);
-        if early {
-            self.note_init(proc)?;
+        let terminal = state.child.plan.process.terminal().unwrap_or(false);
+        if !terminal {
+            self.note_init(proc, terminal)?;
         }
         // Who closes the mount last waits for RCU in the kernel: we, as long as the child still mounts.
         state.sealed = None;
         let console = talk.until_ready(&mut || run_runtime_hooks(state.plan.spec.hooks().as_ref(), &oci))?;
         // It has its cgroup namespace by now.
         self.cgroup.as_ref().map_or(Ok(()), |made| made.settle(pid, state.plan.owner_of_cgroup()))?;
-        if !early {
-            self.note_init(proc)?;
+        if terminal {
+            self.note_init(proc, terminal)?;
         }
         // From here on, who finds the state directory finds init.
         self.store.commit()?;
@@ -407,11 +407,11 @@ impl Making {
     }
 
     /// Completes the record, to be put into its place when the container stands.
-    fn note_init(&mut self, proc: &Proc) -> Result<()> {
+    fn note_init(&mut self, proc: &Proc, terminal: bool) -> Result<()> {
         let init = Init {
             pid: self.pid,
             start_time: process::start_time(proc, self.pid)?,
-            stdio: process::stdio(proc, self.pid)?,
+            stdio: process::stdio(proc, self.pid, terminal)?,
         };
         self.record.init = Some(init);
         self.store.prepare(&self.record)
