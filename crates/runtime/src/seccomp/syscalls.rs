@@ -20,8 +20,15 @@ pub(super) struct Syscall([u16; 5]);
 impl Syscall {
     /// Finds a call; `None` for a name that no interface has.
     pub(super) fn named(name: &str) -> Option<Self> {
-        let index = TABLE.binary_search_by(|(row, _)| (*row).cmp(name)).ok()?;
-        Some(Self(TABLE[index].1))
+        let mut slot = first_slot(name.as_bytes());
+        loop {
+            // An empty slot ends the search: it is the index of no row.
+            let (row, numbers) = TABLE.get(usize::from(INDEX[slot]))?;
+            if *row == name {
+                return Some(Self(*numbers));
+            }
+            slot = (slot + 1) % SLOTS;
+        }
     }
 
     /// Its number, as a filter sees it.
@@ -87,6 +94,37 @@ pub(super) fn multiplexed(name: &str) -> Option<(u32, u64)> {
         _ => return None,
     };
     Some((call, selector))
+}
+
+/// Twice as many slots as rows: few names share one.
+const SLOTS: usize = 1024;
+
+/// Positions in [`TABLE`] by the names' hashes, each in its first slot or the next free one behind it. A profile names
+/// hundreds of calls, and each container's creation looks them all up.
+static INDEX: [u16; SLOTS] = index();
+
+const fn index() -> [u16; SLOTS] {
+    let mut slots = [u16::MAX; SLOTS];
+    let mut row = 0;
+    while row < TABLE.len() {
+        let mut slot = first_slot(TABLE[row].0.as_bytes());
+        while slots[slot] != u16::MAX {
+            slot = (slot + 1) % SLOTS;
+        }
+        slots[slot] = row as u16;
+        row += 1;
+    }
+    slots
+}
+
+/// The FNV-1a hash of a name, folded to a slot.
+const fn first_slot(name: &[u8]) -> usize {
+    let (mut hash, mut at) = (0x811c_9dc5_u32, 0);
+    while at < name.len() {
+        hash = (hash ^ name[at] as u32).wrapping_mul(0x0100_0193);
+        at += 1;
+    }
+    (hash ^ hash >> 16) as usize % SLOTS
 }
 
 /// Sorted by name.
