@@ -199,63 +199,6 @@ pub fn set_personality(persona: u64) -> Result<()> {
     }
 }
 
-/// `struct sched_attr` in its first version (Linux 3.14) without its size; see sched_setattr(2).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SchedAttr {
-    /// `SCHED_*`.
-    pub policy: u32,
-    /// `SCHED_FLAG_*`.
-    pub flags: u64,
-    /// For SCHED_OTHER and SCHED_BATCH.
-    pub nice: i32,
-    /// For SCHED_FIFO and SCHED_RR.
-    pub priority: u32,
-    /// For SCHED_DEADLINE, nanoseconds.
-    pub runtime: u64,
-    /// For SCHED_DEADLINE, nanoseconds.
-    pub deadline: u64,
-    /// For SCHED_DEADLINE, nanoseconds.
-    pub period: u64,
-}
-
-/// Sets the calling thread's scheduling.
-///
-/// # Errors
-/// See sched_setattr(2): `EPERM`, `EINVAL`, `EBUSY` when a deadline can't be promised.
-pub fn sched_setattr(attr: &SchedAttr) -> Result<()> {
-    /// As the kernel lays it out, 48 bytes.
-    #[repr(C)]
-    struct Sized {
-        size: u32,
-        policy: u32,
-        flags: u64,
-        nice: i32,
-        priority: u32,
-        times: [u64; 3],
-    }
-    let SchedAttr { policy, flags, nice, priority, runtime, deadline, period } = *attr;
-    let size = size_of::<Sized>() as u32;
-    let sized = Sized { size, policy, flags, nice, priority, times: [runtime, deadline, period] };
-    // SAFETY: `sized` is a valid struct sched_attr that says its own size.
-    match unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const sized, 0) } {
-        0 => Ok(()),
-        _ => Err(Error::last("sched_setattr", format_args!("0, {{policy={}, flags={:#x}}}", attr.policy, attr.flags))),
-    }
-}
-
-/// Sets the calling thread's I/O priority (ioprio_set(2)): `class` 0 to 3, `level` 0 to 7.
-///
-/// # Errors
-/// `EPERM` for the real-time class, `EINVAL`.
-pub fn set_io_priority(class: u32, level: u32) -> Result<()> {
-    const IOPRIO_WHO_PROCESS: libc::c_int = 1;
-    // SAFETY: plain numbers.
-    match unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, (class << 13) | level) } {
-        0 => Ok(()),
-        _ => Err(Error::last("ioprio_set", format_args!("PROCESS, 0, class {class}, level {level}"))),
-    }
-}
-
 /// Sets the calling thread's NUMA policy (set_mempolicy(2)); `nodes` has bit N of word N/64 set for node N.
 ///
 /// # Errors
@@ -282,11 +225,5 @@ mod tests {
         let fd = high.as_raw_fd() as u32;
         cloexec_range(fd, fd).unwrap();
         assert!(rustix::io::fcntl_getfd(&high).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
-    }
-
-    #[test]
-    fn an_impossible_io_priority_is_an_error() {
-        let error = set_io_priority(7, 9).unwrap_err();
-        assert_eq!(error.to_string(), "ioprio_set(PROCESS, 0, class 7, level 9) = EINVAL");
     }
 }

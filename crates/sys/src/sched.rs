@@ -1,12 +1,13 @@
-//! Scheduling of any task: sched_getattr(2), sched_getaffinity(2), ioprio_get(2).
+//! Scheduling: sched_getattr(2), sched_getaffinity(2) and ioprio_get(2) of any task; the caller's own is set.
 
 use crate::{Error, Result};
 
-/// What sched_getattr(2) gives (first version, 48 bytes).
+/// A single task, by its number (ioprio_set(2)).
+const IOPRIO_WHO_PROCESS: i32 = 1;
+
+/// Scheduling policy and parameters (sched_setattr(2), Linux 3.14).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(C)]
 pub struct Attributes {
-    size: u32,
     /// `SCHED_*`.
     pub policy: u32,
     /// `SCHED_FLAG_*`.
@@ -23,16 +24,47 @@ pub struct Attributes {
     pub period: u64,
 }
 
+/// `struct sched_attr` in its first version, 48 bytes.
+#[derive(Default)]
+#[repr(C)]
+struct Raw {
+    size: u32,
+    policy: u32,
+    flags: u64,
+    nice: i32,
+    priority: u32,
+    runtime: u64,
+    deadline: u64,
+    period: u64,
+}
+
 /// The scheduling of a task.
 ///
 /// # Errors
 /// `ESRCH` when it is gone.
 pub fn attributes(tid: i32) -> Result<Attributes> {
-    let mut attributes = Attributes::default();
-    let size = size_of::<Attributes>();
-    // SAFETY: the call writes at most `size` bytes to `attributes`.
-    let r = unsafe { libc::syscall(libc::SYS_sched_getattr, tid, &raw mut attributes, size, 0) };
-    if r == -1 { Err(Error::last("sched_getattr", tid)) } else { Ok(attributes) }
+    let mut raw = Raw::default();
+    let size = size_of::<Raw>();
+    // SAFETY: the call writes at most `size` bytes to `raw`.
+    if unsafe { libc::syscall(libc::SYS_sched_getattr, tid, &raw mut raw, size, 0) } == -1 {
+        return Err(Error::last("sched_getattr", tid));
+    }
+    let Raw { policy, flags, nice, priority, runtime, deadline, period, .. } = raw;
+    Ok(Attributes { policy, flags, nice, priority, runtime, deadline, period })
+}
+
+/// Sets the calling thread's scheduling.
+///
+/// # Errors
+/// See sched_setattr(2): `EPERM`, `EINVAL`, `EBUSY` when a deadline can't be promised.
+pub fn set_attributes(attributes: &Attributes) -> Result<()> {
+    let Attributes { policy, flags, nice, priority, runtime, deadline, period } = *attributes;
+    let raw = Raw { size: size_of::<Raw>() as u32, policy, flags, nice, priority, runtime, deadline, period };
+    // SAFETY: `raw` is a valid struct sched_attr that says its own size.
+    match unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const raw, 0) } {
+        0 => Ok(()),
+        _ => Err(Error::last("sched_setattr", format_args!("0, {{policy={policy}, flags={flags:#x}}}"))),
+    }
 }
 
 /// The processors a task may run on: words of 64, lowest first, without empty words at the end.
@@ -55,8 +87,42 @@ pub fn affinity(tid: i32) -> Result<Vec<u64>> {
 /// # Errors
 /// `ESRCH` when it is gone.
 pub fn io_priority(tid: i32) -> Result<i32> {
-    const IOPRIO_WHO_PROCESS: i32 = 1;
     // SAFETY: ioprio_get takes two integers.
     let r = unsafe { libc::syscall(libc::SYS_ioprio_get, IOPRIO_WHO_PROCESS, tid) };
     if r == -1 { Err(Error::last("ioprio_get", tid)) } else { Ok(r as i32) }
+}
+
+/// Sets the calling thread's I/O priority (ioprio_set(2)): `class` 0 to 3, `level` 0 to 7.
+///
+/// # Errors
+/// `EPERM` for the real-time class, `EINVAL`.
+pub fn set_io_priority(class: u32, level: u32) -> Result<()> {
+    // SAFETY: plain numbers.
+    match unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, (class << 13) | level) } {
+        0 => Ok(()),
+        _ => Err(Error::last("ioprio_set", format_args!("PROCESS, 0, class {class}, level {level}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_impossible_io_priority_is_an_error() {
+        let error = set_io_priority(7, 9).unwrap_err();
+        assert_eq!(error.to_string(), "ioprio_set(PROCESS, 0, class 7, level 9) = EINVAL");
+    }
+
+    #[test]
+    fn what_is_set_is_what_is_read() {
+        let batch = Attributes { policy: libc::SCHED_BATCH as u32, nice: 3, ..Attributes::default() };
+        std::thread::spawn(move || {
+            set_attributes(&batch).unwrap();
+            let read = attributes(0).unwrap();
+            assert_eq!((read.policy, read.nice), (batch.policy, batch.nice));
+        })
+        .join()
+        .unwrap();
+    }
 }

@@ -200,6 +200,13 @@ pub trait Held: Send {
     fn after_kill(&mut self) {}
 }
 
+/// A descriptor that only must not be closed before the end: a connection that was taken from its listener.
+impl Held for OwnedFd {
+    fn before_kill(&mut self) -> crate::Result<()> {
+        Ok(())
+    }
+}
+
 /// When a kind of file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {

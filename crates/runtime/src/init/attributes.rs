@@ -4,8 +4,7 @@ use oci_spec::runtime::{
     IOPriorityClass, LinuxMemoryPolicy, LinuxPersonality, LinuxPersonalityDomain, LinuxSchedulerPolicy, PosixRlimit,
     PosixRlimitType, Process, Scheduler,
 };
-use rtc_sys::process::{self, SchedAttr};
-use rtc_sys::{CallExt, Errno};
+use rtc_sys::{CallExt, Errno, process, sched};
 use rustix::process::{Resource, Rlimit};
 use rustix::thread::CpuSet;
 
@@ -77,7 +76,7 @@ fn resource(kind: PosixRlimitType) -> Resource {
 /// Sets scheduling and I/O priority, while there is the privilege for it.
 pub(crate) fn set_scheduling(process: &Process) -> Result<()> {
     if let Some(scheduler) = process.scheduler() {
-        process::sched_setattr(&scheduling(scheduler)).context(|| "process.scheduler")?;
+        sched::set_attributes(&scheduling(scheduler)).context(|| "process.scheduler")?;
     }
     if let Some(priority) = process.io_priority() {
         let class = match priority.class() {
@@ -86,12 +85,12 @@ pub(crate) fn set_scheduling(process: &Process) -> Result<()> {
             IOPriorityClass::IoprioClassIdle => 3,
         };
         let level = u32::try_from(priority.priority()).unwrap_or(u32::MAX);
-        process::set_io_priority(class, level).context(|| "process.ioPriority")?;
+        sched::set_io_priority(class, level).context(|| "process.ioPriority")?;
     }
     Ok(())
 }
 
-fn scheduling(scheduler: &Scheduler) -> SchedAttr {
+fn scheduling(scheduler: &Scheduler) -> sched::Attributes {
     use LinuxSchedulerPolicy as P;
     use oci_spec::runtime::LinuxSchedulerFlag as F;
     let policy = match scheduler.policy() {
@@ -112,7 +111,7 @@ fn scheduling(scheduler: &Scheduler) -> SchedAttr {
         F::SchedFlagUtilClampMin => 0x20,
         F::SchedFlagUtilClampMax => 0x40,
     };
-    SchedAttr {
+    sched::Attributes {
         policy,
         flags: scheduler.flags().iter().flatten().map(flag).fold(0, |all, flag| all | flag),
         nice: scheduler.nice().unwrap_or(0),

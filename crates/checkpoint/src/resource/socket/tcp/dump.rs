@@ -8,7 +8,7 @@ use super::{Connection, Failure, Half, Other, State, Tcp};
 use crate::diag::inet::{self as states, Inet};
 use crate::error::{Context as _, Result};
 use crate::files::dumping::Dump;
-use crate::files::{FileId, Held, Probe};
+use crate::files::{FileId, Probe};
 use crate::netlock::{Lock, Locked};
 use crate::resource::socket::sort::Sort;
 use crate::resource::socket::{address, base};
@@ -166,21 +166,10 @@ pub(in super::super) fn take(all: &mut [Entry<'_>], cx: &mut Dump<'_>) -> Result
                 }
             }
             // Closed now, it would be an error for whoever waits, should the container live on after all.
-            cx.hold(Box::new(Accepted { _connection: reading.into_held().0 }));
+            cx.hold(Box::new(reading.into_held().0));
         }
     }
     Ok(())
-}
-
-/// A connection that was taken from a listener.
-struct Accepted {
-    _connection: OwnedFd,
-}
-
-impl Held for Accepted {
-    fn before_kill(&mut self) -> Result<()> {
-        Ok(())
-    }
 }
 
 /// The addresses, own and other, of connections that nobody has accepted and that have received something.

@@ -4,14 +4,14 @@ use super::{Credentials, Listening, Peer, Unix, node, queue};
 use crate::diag::unix as diag;
 use crate::error::Result;
 use crate::files::dumping::Dump;
-use crate::files::{FileId, Held, Probe};
+use crate::files::{FileId, Probe};
 use crate::image::path::ImagePath;
 use crate::resource::socket::sort::Sort;
 use crate::resource::socket::{address, base};
 use rtc_sys::socket;
 use rustix::event::PollFlags;
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd};
 
 /// `SO_PEERGROUPS` of <asm-generic/socket.h>.
 const SO_PEERGROUPS: i32 = 59;
@@ -194,21 +194,10 @@ pub(in super::super) fn take(all: &mut [Entry<'_>], cx: &mut Dump<'_>) -> Result
             listening.taken.push(queue::read_taken(server.as_fd(), kind, cx)?);
             listening.waiting.push(client);
             // Closed now, it would be an error for whoever waits, should the container live on after all.
-            cx.hold(Box::new(Accepted { _connection: server }));
+            cx.hold(Box::new(server));
         }
     }
     Ok(())
-}
-
-/// A connection that was taken from a listener.
-struct Accepted {
-    _connection: OwnedFd,
-}
-
-impl Held for Accepted {
-    fn before_kill(&mut self) -> Result<()> {
-        Ok(())
-    }
 }
 
 fn has_sent(client: FileId, cx: &Dump<'_>) -> Result<bool> {
