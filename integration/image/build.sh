@@ -94,14 +94,19 @@ add_old_kernel() {
     rm -rf "$old" "$root/boot/vmlinuz-$version"
 }
 
-# Debian 13's containerd is 1.7. The next one of Debian's needs no library that it lacks, and lies beside it.
-add_containerd_2() {
-    local new=$out/new
-    mmdebstrap --mode=root --variant=extract --include=containerd --aptopt="$out/apt.conf" \
+# Debian 13's containerd is 1.7, its runc 1.1 and its crun 1.21. The next ones of Debian's lie beside them, with those
+# libraries that Debian 13 lacks.
+add_newer_peers() {
+    local new=$out/new peers=$root/usr/lib/rtc-peers libraries=usr/lib/x86_64-linux-gnu library
+    mmdebstrap --mode=root --variant=extract --include=containerd,crun,runc --aptopt="$out/apt.conf" \
         --aptopt='Acquire::Check-Valid-Until "false"' "$new_suite" "$new" "$out/$new_suite".* >> "$log" 2>&1 ||
         die "containerd of Debian $new_suite could not be fetched: $(grep -m1 '^E:' "$log" || echo 'mmdebstrap failed')"
-    install -D -t "$root/usr/lib/rtc-peers/containerd2" "$new"/usr/bin/containerd "$new"/usr/bin/containerd-shim-runc-v2 \
-        "$new"/usr/bin/ctr
+    install -D -t "$peers/containerd2" "$new"/usr/bin/containerd "$new"/usr/bin/containerd-shim-runc-v2 "$new"/usr/bin/ctr
+    install -D -t "$peers/new" "$new/usr/bin/crun" "$new/usr/sbin/runc"
+    for library in libblake3.so.0 libjson-c.so.5; do
+        [ -e "$root/$libraries/$library" ] || cp -L "$new/$libraries/$library" "$root/$libraries/"
+    done
+    chroot "$root" ldconfig
     rm -rf "$new"
 }
 
@@ -185,6 +190,6 @@ make_root
 overlay
 make_boot_files "$(ls "$root/usr/lib/modules")" ""
 add_old_kernel
-add_containerd_2
+add_newer_peers
 make_disk
 rm -rf "$root" "$out/apt.conf" "$out"/*.sources "$out"/*.list
