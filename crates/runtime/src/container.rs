@@ -9,7 +9,7 @@ use oci_spec::runtime::{LinuxResources, Spec};
 use rtc_sys::Errno;
 use rustix::process::Signal;
 
-use crate::cgroup::{Cgroup, Hierarchy};
+use crate::cgroup::{self, Cgroup, Hierarchy};
 use crate::error::{Error, Kind, Result};
 use crate::notify_socket::{Listener, Readiness};
 use crate::proc::Proc;
@@ -391,11 +391,19 @@ impl Container {
         }
         let mut resources = resources.clone();
         resources.set_devices(None);
+        let memory_swap = cgroup::keep_memory_and_swap(&mut resources, self.record.memory_swap);
         let cgroup = self.need_cgroup()?;
         match &self.record.cgroup {
-            Some(placement) => placement.update(&cgroup, &resources),
-            None => cgroup.apply(&resources),
+            Some(placement) => placement.update(&cgroup, &resources)?,
+            None => cgroup.apply(&resources)?,
         }
+        if memory_swap == self.record.memory_swap {
+            return Ok(());
+        }
+        let _lock = self.store.lock()?;
+        let mut record = self.store.read()?;
+        record.memory_swap = memory_swap;
+        self.store.write(&record)
     }
 
     /// Sets limits of the cache and of memory bandwidth: lines of resctrl's `schemata`.

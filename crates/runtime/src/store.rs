@@ -57,6 +57,9 @@ pub(crate) struct Record {
     /// It has no mount namespace of its own: its mounts are in the runtime's, below a directory of its state.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) inherits_mounts: bool,
+    /// Its limit of memory and swap together, which a new memory limit leaves as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) memory_swap: Option<i64>,
     /// Where its processes are in resctrl.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) rdt: Option<crate::rdt::Placed>,
@@ -92,6 +95,7 @@ impl Record {
         namespaces: &Namespaces,
     ) -> Self {
         let hooks = bundle.spec.hooks().as_ref();
+        let resources = bundle.spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
         Self {
             version: VERSION,
             id: id.to_owned(),
@@ -105,6 +109,7 @@ impl Record {
             cgroup_made: false,
             own_pid_namespace: namespaces.new & flags::NEWPID != 0,
             inherits_mounts: !namespaces.has(flags::NEWNS),
+            memory_swap: resources.and_then(crate::cgroup::memory_and_swap),
             rdt: None,
             keyring: None,
             poststart: hooks.and_then(|hooks| hooks.poststart().clone()).unwrap_or_default(),

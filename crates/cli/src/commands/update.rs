@@ -5,6 +5,7 @@ use std::io::{self, Read};
 
 use crate::session::Session;
 use anyhow::{Context, Result, bail};
+use rtc_runtime::spec;
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
 
@@ -95,7 +96,7 @@ impl Update {
                 let bytes = if path.as_os_str() == "-" { stdin() } else { fs::read(path) };
                 let name = path.display();
                 let bytes = bytes.with_context(|| format!("read {name}"))?;
-                serde_json::from_slice(&bytes).with_context(|| format!("{name} is no linux.resources object"))?
+                spec::parse_resources(&bytes).with_context(|| format!("{name} is no linux.resources object"))?
             }
             None => serde_json::from_value(self.typed()?).context("flags")?,
         };

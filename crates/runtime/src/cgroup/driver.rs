@@ -228,7 +228,6 @@ impl Placement {
         let mut plan = limits::plan(resources)?;
         // Refused before systemd has heard of any.
         cgroup.check(&plan, resources)?;
-        drop_weight_of_idle(&mut plan);
         // Halves of pairs are completed first: systemd rounds, and what it has written isn't what was.
         cgroup.complete(&mut plan)?;
         let current = |file: &str| cgroup.read_optional(file).ok().flatten();
@@ -314,19 +313,6 @@ fn without(wanted: &Wanted<'_>, error: Error) -> Result<Option<Made>> {
             log::debug!("no cgroup is made: {error}");
             Ok(None)
         }
-    }
-}
-
-/// systemd has one property for weight and idleness, and the kernel refuses a weight to an idle cgroup.
-fn drop_weight_of_idle(plan: &mut Vec<limits::Setting>) {
-    let has = |plan: &[limits::Setting], file: &str, value: Option<&str>| {
-        plan.iter().flat_map(|setting| &setting.files).any(|(name, wanted)| {
-            name == file && value.is_none_or(|value| *wanted == limits::Value::Text(value.to_owned()))
-        })
-    };
-    if has(plan, "cpu.idle", Some("1")) && has(plan, "cpu.weight", None) {
-        log::warn!("unable to apply both cpu.idle and a weight (cpu.shares, cpu.weight): the weight is left out");
-        plan.retain(|setting| setting.files.iter().all(|(file, _)| file != "cpu.weight"));
     }
 }
 

@@ -38,6 +38,7 @@ use std::path::{Path, PathBuf};
 pub use driver::{Made, Wanted};
 pub use events::{Event, Watch};
 pub use hierarchy::Hierarchy;
+pub(crate) use limits::{keep_memory_and_swap, memory_and_swap};
 pub use placement::{CgroupManager, Placement};
 pub use stats::Stats;
 pub use systemd::Scope;

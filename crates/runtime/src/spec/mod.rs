@@ -11,7 +11,7 @@ pub(crate) mod validate;
 
 pub use annotations::keeps_groups;
 
-use oci_spec::runtime::{Process, Spec};
+use oci_spec::runtime::{LinuxResources, Process, Spec};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -30,7 +30,31 @@ pub fn parse(bytes: &[u8]) -> Result<Spec> {
         spec.set_linux(Some(serde_json::from_str("{}").map_err(|e| Error::new(Kind::System, e.to_string()))?));
     }
     annotations::apply(&mut spec);
+    let resources = spec.linux_mut().as_mut().and_then(|linux| linux.resources_mut().as_mut());
+    if let Some(resources) = resources {
+        take_out_empty_pids(resources, bytes, "/linux/resources/pids/limit");
+    }
     Ok(spec)
+}
+
+/// Parses the specification's `linux.resources` object.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_resources(bytes: &[u8]) -> Result<LinuxResources> {
+    let mut resources = parse_with(bytes, |_, _| {}, |_| None)?;
+    take_out_empty_pids(&mut resources, bytes, "/pids/limit");
+    Ok(resources)
+}
+
+/// `pids` without a limit asks for nothing; the types make it a limit of 0.
+fn take_out_empty_pids(resources: &mut LinuxResources, bytes: &[u8], limit: &str) {
+    if resources.pids().is_some_and(|pids| pids.limit() == 0) {
+        let value: Value = serde_json::from_slice(bytes).unwrap_or_default();
+        if value.pointer(limit).is_none() {
+            resources.set_pids(None);
+        }
+    }
 }
 
 /// Parses process.json, the specification's `process` object.
@@ -139,6 +163,15 @@ mod tests {
         .unwrap();
         let capabilities = spec.process().as_ref().unwrap().capabilities().as_ref().unwrap();
         assert_eq!(capabilities.bounding().as_ref().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn pids_without_a_limit_are_none() {
+        let pids = |json: &[u8]| parse_resources(json).unwrap().pids().map(|pids| pids.limit());
+        assert_eq!(pids(br#"{"pids": {}}"#), None);
+        assert_eq!(pids(br#"{"pids": {"limit": 0}}"#), Some(0));
+        let spec = parse(br#"{"ociVersion": "1.2.0", "linux": {"resources": {"pids": {}}}}"#).unwrap();
+        assert!(spec.linux().as_ref().unwrap().resources().as_ref().unwrap().pids().is_none());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `linux.resources.memory`.
 
-use oci_spec::runtime::LinuxMemory;
+use oci_spec::runtime::{LinuxMemory, LinuxResources};
 
 use super::setting::{Missing, Setting, Value, invalid, limit};
 use crate::Result;
@@ -36,6 +36,8 @@ fn swap(memory: Option<i64>, total: Option<i64>, plan: &mut Vec<Setting>) -> Res
         (Some(-1), None) => plan.push(Setting::new("memory.limit", FILE, "max")),
         (_, None) => {}
         (_, Some(-1)) => plan.push(Setting::new("memory.swap", FILE, "max")),
+        // Of a sum without a limit of its part, swap can be all, as in runc and crun.
+        (Some(-1), Some(total)) => plan.push(Setting::new("memory.swap", FILE, limit(total))),
         (None, Some(total)) => {
             plan.push(Setting::of("memory.swap", FILE, Value::SwapOf(total), Missing::Refuse));
         }
@@ -47,6 +49,33 @@ fn swap(memory: Option<i64>, total: Option<i64>, plan: &mut Vec<Setting>) -> Res
         }
     }
     Ok(())
+}
+
+/// The sum of memory and swap that resources ask for, if any; a limit of swap alone (`unified`) is none.
+pub(crate) fn memory_and_swap(resources: &LinuxResources) -> Option<i64> {
+    let of_swap_alone = resources.unified().as_ref().is_some_and(|files| files.contains_key("memory.swap.max"));
+    let sum = resources.memory().as_ref().and_then(LinuxMemory::swap).filter(|sum| *sum > 0);
+    sum.filter(|_| !of_swap_alone)
+}
+
+/// The sum that holds after an update, of `kept` before it. The update gets it where it has a memory limit alone: a
+/// property that is left out keeps its value, and this one's value is the sum.
+pub(crate) fn keep_memory_and_swap(update: &mut LinuxResources, kept: Option<i64>) -> Option<i64> {
+    let of_swap_alone = update.unified().as_ref().is_some_and(|files| files.contains_key("memory.swap.max"));
+    let memory = update.memory().unwrap_or_default();
+    let set = |value: Option<i64>| value.filter(|value| *value != 0);
+    match (set(memory.limit()), set(memory.swap())) {
+        _ if of_swap_alone => None,
+        (_, Some(_)) => memory_and_swap(update),
+        (Some(-1), None) => None,
+        (Some(_), None) if kept.is_some() => {
+            let mut memory = memory;
+            memory.set_swap(kept);
+            update.set_memory(Some(memory));
+            kept
+        }
+        _ => kept,
+    }
 }
 
 /// The swap limit below a sum of memory and swap. A memory limit of `None` or -1 is no limit.
@@ -71,5 +100,29 @@ fn warn_of_version_1(memory: &LinuxMemory) {
     ];
     for (name, _) in ignored.into_iter().filter(|(_, set)| *set) {
         log::warn!("linux.resources.memory.{name} has no effect with cgroup version 2");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_update_of_the_memory_limit_keeps_the_sum() {
+        let cases = [
+            (r#"{"memory": {"limit": 50}}"#, Some(96), Some(96), Some(96)),
+            (r#"{"memory": {"limit": 50}}"#, None, None, None),
+            (r#"{"memory": {"limit": 50, "swap": 70}}"#, Some(96), Some(70), Some(70)),
+            (r#"{"memory": {"limit": 50, "swap": -1}}"#, Some(96), Some(-1), None),
+            (r#"{"memory": {"limit": -1}}"#, Some(96), None, None),
+            (r#"{"memory": {"limit": 50}, "unified": {"memory.swap.max": "0"}}"#, Some(96), None, None),
+            (r#"{"memory": {"reservation": 5}}"#, Some(96), None, Some(96)),
+            (r#"{"pids": {"limit": 5}}"#, Some(96), None, Some(96)),
+        ];
+        for (json, kept, swap, after) in cases {
+            let mut update: LinuxResources = serde_json::from_str(json).unwrap();
+            assert_eq!(keep_memory_and_swap(&mut update, kept), after, "{json}");
+            assert_eq!(update.memory().as_ref().and_then(LinuxMemory::swap), swap, "{json}");
+        }
     }
 }

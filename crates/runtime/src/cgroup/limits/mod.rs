@@ -10,5 +10,6 @@ mod plan;
 mod setting;
 mod write;
 
+pub(crate) use memory::{keep_memory_and_swap, memory_and_swap};
 pub(super) use plan::plan;
 pub(super) use setting::{Missing, Setting, Value};

@@ -35,7 +35,21 @@ pub(in crate::cgroup) fn plan(resources: &LinuxResources) -> Result<Vec<Setting>
     if let Some(files) = resources.unified() {
         unified(files, &mut plan)?;
     }
+    drop_weight_of_idle(&mut plan);
     Ok(plan)
+}
+
+/// The kernel refuses a weight to an idle cgroup, and systemd has one property for both.
+fn drop_weight_of_idle(plan: &mut Vec<Setting>) {
+    let has = |plan: &[Setting], file: &str, value: Option<&str>| {
+        plan.iter()
+            .flat_map(|setting| &setting.files)
+            .any(|(name, wanted)| name == file && value.is_none_or(|value| *wanted == Value::Text(value.to_owned())))
+    };
+    if has(plan, "cpu.idle", Some("1")) && has(plan, "cpu.weight", None) {
+        log::warn!("unable to apply both cpu.idle and a weight (cpu.shares, cpu.weight): the weight is left out");
+        plan.retain(|setting| setting.files.iter().all(|(file, _)| file != "cpu.weight"));
+    }
 }
 
 fn pids_limit(pids: &LinuxPids) -> Setting {
@@ -157,7 +171,8 @@ mod tests {
             {"memory": {"limit": 0, "swap": 0, "reservation": 0}} => "",
             {"memory": {"limit": 1000, "swap": 500}} =>
                 "error: memory.swap 500 is memory and swap together: it can't be below the memory limit 1000",
-            {"memory": {"limit": -1, "swap": 500}} => "error: memory.swap 500 needs a memory limit",
+            {"memory": {"limit": -1, "swap": 500}} =>
+                "memory.limit: memory.max=max (optional)\nmemory.swap: memory.swap.max=500\n",
             {"memory": {"limit": -2}} => "error: memory.limit -2 is neither a number of bytes nor -1",
         }
     }
@@ -188,6 +203,8 @@ mod tests {
                 "cpu.burst: cpu.max.burst=100 (twice)\ncpu.quota: cpu.max=5000 20000\n",
             {"cpu": {"quota": -1, "period": 20000}} => "cpu.quota: cpu.max=max 20000\n",
             {"cpu": {"idle": 3}} => "cpu.idle: cpu.idle=3\n",
+            {"cpu": {"idle": 1, "shares": 512}} => "cpu.idle: cpu.idle=1\n",
+            {"cpu": {"idle": 0, "shares": 1024}} => "cpu.idle: cpu.idle=0\ncpu.shares: cpu.weight=100\n",
             {"cpu": {"cpus": "0-1", "mems": "0"}} => "cpu.cpus: cpuset.cpus=0-1\ncpu.mems: cpuset.mems=0\n",
             {"cpu": {"realtimeRuntime": 1}} =>
                 "error: cpu.realtimeRuntime and realtimePeriod need cgroup version 1",
