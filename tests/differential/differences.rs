@@ -48,6 +48,18 @@ const DIFFERENCES: &[(&str, Peer, &str)] = &[
     ("create hooks see the state", Peer::Runc, "says creating; by the specification they come after that"),
     ("hook with a relative path", Peer::Crun, "looks for it along PATH"),
     ("hook with no time", Peer::Crun, "takes it for no limit"),
+    (
+        "capability without its prefix",
+        Peer::Runc,
+        "ignores it; the types of oci-spec read both, and it is no one else's name",
+    ),
+    (
+        "capability without its prefix",
+        Peer::Crun,
+        "ignores it; the types of oci-spec read both, and it is no one else's name",
+    ),
+    ("flag of a personality", Peer::Runc, "leaves it out; the specification has no flag"),
+    ("flag of a personality", Peer::Crun, "leaves it out; the specification has no flag"),
     ("capabilities that can't be granted", Peer::Runc, "fails; the specification wants a warning"),
     ("capabilities that can't be granted", Peer::Crun, "fails; the specification wants a warning"),
     ("namespace by an empty path", Peer::Crun, "opens the path"),

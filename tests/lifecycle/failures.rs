@@ -239,6 +239,25 @@ fn hooks_have_a_timeout() {
     bundle.assert_gone();
 }
 
+/// What is to be confined by a security module that the kernel lacks is not run unconfined.
+#[test]
+fn labels_need_their_module() {
+    let selinux = fs::read_to_string("/proc/filesystems").unwrap().contains("selinuxfs");
+    let apparmor = fs::exists("/proc/self/attr/apparmor").unwrap();
+    let cases = [("selinuxLabel", "SELinux", selinux), ("apparmorProfile", "AppArmor", apparmor)];
+    for (property, module, _) in cases.into_iter().filter(|(.., there)| !there) {
+        let bundle = Bundle::new(&["true"]).with(|config| config["process"][property] = json!("a:b:c:d"));
+        differs(&[(Kind::Crun, "runs without AppArmor")], || {
+            bundle.call("run", &[]).fails(1, &format!("the kernel runs without {module}"));
+        });
+        bundle.assert_gone();
+    }
+    let bundle = Bundle::new(&["true"]).with(|config| config["process"]["apparmorProfile"] = json!("unconfined"));
+    differs(&[(Kind::Runc, "wants AppArmor for that")], || {
+        bundle.call("run", &[]).ok();
+    });
+}
+
 #[test]
 fn files_that_cannot_be_written() {
     let bundle = Bundle::new(&["sleep", "1000"]);

@@ -97,7 +97,7 @@ fn exec(container: &Container, options: &ExecOptions) -> Result<Executed> {
     let init = container.open_init()?.ok_or_else(stopped)?;
     let in_user_namespace = gain_privilege(&init)?;
     let linux = spec.linux().as_ref();
-    let mut plan = ProcessPlan::new(process, linux, options.preserve_fds)?;
+    let mut plan = ProcessPlan::new(process, linux, options.preserve_fds, &proc)?;
     plan.heed(&spec)?;
     begin_affinity(&mut plan)?;
     for unknown in plan.capabilities.add(&capabilities) {

@@ -85,11 +85,13 @@ fn checked(name: &str) -> Result<&str> {
     Ok(name)
 }
 
-/// The lines for `schemata`, those of the property of that name last: they win.
+/// The lines for `schemata`, those of the property of that name last: they win. `memBwSchema` takes the place of a
+/// bandwidth that stands in `l3CacheSchema`.
 fn lines(rdt: &LinuxIntelRdt) -> Vec<String> {
-    let single = [rdt.l3_cache_schema(), rdt.mem_bw_schema()];
-    let single = single.into_iter().flatten().flat_map(|text| text.lines());
-    let all = single.chain(rdt.schemata().iter().flatten().map(String::as_str));
+    let bandwidth = rdt.mem_bw_schema().as_deref().unwrap_or_default();
+    let replaced = |line: &&str| !bandwidth.is_empty() && line.trim_start().starts_with("MB:");
+    let cache = rdt.l3_cache_schema().iter().flat_map(|text| text.lines()).filter(|line| !replaced(line));
+    let all = cache.chain(bandwidth.lines()).chain(rdt.schemata().iter().flatten().map(String::as_str));
     all.map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect()
 }
 
@@ -238,6 +240,29 @@ mod tests {
         assert!(error(r#"{"closID":"gold","l3CacheSchema":"L3:0=f"}"#).contains("has other limits than \"L3:0=f\""));
         assert!(error(r#"{"closID":"none"}"#).contains("there is no class \"none\""));
         assert!(error(r#"{"closID":"../x","memBwSchema":"MB:0=5"}"#).contains("can't be the name of a class"));
+    }
+
+    #[test]
+    fn what_is_written_is_what_the_properties_say() {
+        let of = |text: &str| lines(&rdt(text)).join(" ");
+        assert_eq!(of("{}"), "");
+        assert_eq!(of(r#"{"l3CacheSchema":"L3:0=f","memBwSchema":"MB:0=20"}"#), "L3:0=f MB:0=20");
+        assert_eq!(of(r#"{"l3CacheSchema":"MB:0=70\nL3:0=f","memBwSchema":"MB:0=20"}"#), "L3:0=f MB:0=20");
+        assert_eq!(of(r#"{"l3CacheSchema":"L3:0=f\nMB:0=70"}"#), "L3:0=f MB:0=70");
+        let all = r#"{"schemata":["L3:0=ff","MB:0=50"],"l3CacheSchema":"L3:0=f","memBwSchema":"MB:0=20"}"#;
+        assert_eq!(of(all), "L3:0=f MB:0=20 L3:0=ff MB:0=50");
+    }
+
+    #[test]
+    fn a_class_without_limits_has_no_schemata_written() {
+        let temp = Temp::new("unlimited");
+        let placed = place_in(&temp.0, &rdt("{}"), "c", |_| Ok(())).unwrap();
+        assert!(temp.0.join("c").is_dir() && !temp.0.join("c/schemata").exists());
+        placed.remove().unwrap();
+        // The root's own class is no container's to remove.
+        let placed = place_in(&temp.0, &rdt(r#"{"closID":"/","enableMonitoring":true}"#), "c", |_| Ok(())).unwrap();
+        placed.remove().unwrap();
+        assert!(temp.0.is_dir() && !temp.0.join("mon_groups/c").exists());
     }
 
     #[test]

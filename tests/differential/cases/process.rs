@@ -28,14 +28,6 @@ fn attributes() -> Vec<Case> {
         prints("umask by default", &[], "umask", "0022\n"),
         prints("umask", &[("/process/user/umask", "63")], "umask", "0077\n"),
         prints("working directory is made", &[("/process/cwd", r#""/made/here""#)], "pwd; stat -c %a /made", "/made/here\n755\n"),
-        prints("capabilities", &[("/process/capabilities", r#"{"bounding":["CAP_CHOWN","CAP_KILL"],"effective":["CAP_KILL"],
-            "permitted":["CAP_CHOWN","CAP_KILL"],"inheritable":["CAP_CHOWN"],"ambient":["CAP_CHOWN"]}"#),
-            ("/process/user", r#"{"uid":1000,"gid":1000}"#)],
-            "grep ^Cap /proc/self/status | cut -f2", "0000000000000001\n0000000000000001\n0000000000000001\n0000000000000021\n0000000000000001\n"),
-        prints("no capabilities", &[("/process/capabilities", "null")], "grep -c '^Cap.*:.0000000000000000' /proc/self/status", "5\n"),
-        prints("unknown capability", &[("/process/capabilities/bounding/-", r#""CAP_TELEPORT""#)], "echo runs", "runs\n"),
-        prints("capabilities that can't be granted", &[("/process/capabilities/inheritable", r#"["CAP_SYS_ADMIN"]"#),
-            ("/process/capabilities/effective/-", r#""CAP_BPF""#)], "grep ^CapEff /proc/self/status", "CapEff:\t00000000080000e3\n"),
         prints("no_new_privs", &[("/process/noNewPrivileges", "true")], "grep NoNewPrivs /proc/self/status", "NoNewPrivs:\t1\n"),
         prints("rlimits", &[("/process/rlimits", r#"[{"type":"RLIMIT_NOFILE","soft":64,"hard":128},{"type":"RLIMIT_CORE","soft":0,"hard":0}]"#)],
             "ulimit -n; ulimit -Hn; ulimit -c", "64\n128\n0\n"),
@@ -73,6 +65,51 @@ fn attributes() -> Vec<Case> {
                 ("exec ID hostname", 0, Some("case\n"), ""),
             ])
         .prepared("echo 'for n in pid mnt ipc uts net; do test $(readlink /proc/1/ns/$n) = $(readlink /proc/self/ns/$n) || echo $n; done' > joins"),
+    ]
+}
+
+fn capabilities() -> Vec<Case> {
+    vec![
+        prints(
+            "capabilities",
+            &[
+                (
+                    "/process/capabilities",
+                    r#"{"bounding":["CAP_CHOWN","CAP_KILL"],"effective":["CAP_KILL"],
+            "permitted":["CAP_CHOWN","CAP_KILL"],"inheritable":["CAP_CHOWN"],"ambient":["CAP_CHOWN"]}"#,
+                ),
+                ("/process/user", r#"{"uid":1000,"gid":1000}"#),
+            ],
+            "grep ^Cap /proc/self/status | cut -f2",
+            "0000000000000001\n0000000000000001\n0000000000000001\n0000000000000021\n0000000000000001\n",
+        ),
+        prints(
+            "no capabilities",
+            &[("/process/capabilities", "null")],
+            "grep -c '^Cap.*:.0000000000000000' /proc/self/status",
+            "5\n",
+        ),
+        prints(
+            "unknown capability",
+            &[("/process/capabilities/bounding/-", r#""CAP_TELEPORT""#)],
+            "echo runs",
+            "runs\n",
+        ),
+        prints(
+            "capabilities that can't be granted",
+            &[
+                ("/process/capabilities/inheritable", r#"["CAP_SYS_ADMIN"]"#),
+                ("/process/capabilities/effective/-", r#""CAP_BPF""#),
+            ],
+            "grep ^CapEff /proc/self/status",
+            "CapEff:\t00000000080000e3\n",
+        ),
+        prints(
+            "capability without its prefix",
+            &[("/process/capabilities", r#"{"bounding":["KILL"],"effective":["KILL"],"permitted":["KILL"]}"#)],
+            "grep ^CapEff /proc/self/status",
+            "CapEff:\t0000000000000020\n",
+        ),
     ]
 }
 
@@ -160,6 +197,11 @@ fn refused_attributes() -> Vec<Case> {
                 ("/linux/resources/cpu/cpus", r#""0""#),
             ],
             "process scheduler can't be used together with AllowedCPUs",
+        ),
+        refused(
+            "flag of a personality",
+            &[("/linux/personality", r#"{"domain":"LINUX","flags":["SHORT_INODE"]}"#)],
+            "linux.personality: the flag \"SHORT_INODE\" is not supported",
         ),
         refused(
             "unknown domain of personality",

@@ -218,7 +218,7 @@ impl Making {
         let mut plan = InitPlan::new(bundle, options, self.cgroup.as_ref().map(Made::home), &proc, anchor)?;
         plan.keyring.clone_from(&self.record.keyring);
         self.delegate(&plan)?;
-        let mut process_plan = ProcessPlan::new(process, bundle.spec.linux().as_ref(), options.preserve_fds)?;
+        let mut process_plan = ProcessPlan::new(process, bundle.spec.linux().as_ref(), options.preserve_fds, &proc)?;
         process_plan.heed(&bundle.spec)?;
         let start_hooks = bundle.spec.hooks().as_ref().and_then(|hooks| hooks.start_container().clone());
         process_plan.start_hooks = start_hooks.filter(|hooks| !hooks.is_empty());

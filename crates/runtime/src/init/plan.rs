@@ -75,7 +75,8 @@ pub(crate) struct InitPlan {
 
 impl ProcessPlan {
     /// From a process object and the container's configuration.
-    pub(crate) fn new(process: Process, linux: Option<&Linux>, preserve_fds: u32) -> Result<Self> {
+    pub(crate) fn new(process: Process, linux: Option<&Linux>, preserve_fds: u32, proc: &Proc) -> Result<Self> {
+        lsm::check(proc, &process)?;
         let filter = match linux.and_then(|linux| linux.seccomp().as_ref()) {
             Some(seccomp) => Some(seccomp::compile(seccomp).context(|| "linux.seccomp")?),
             None => None,

@@ -25,6 +25,7 @@ const CHECKS: &[Check] = &[
     devices,
     net_devices,
     memory_policy,
+    personality,
     scheduler,
     annotations,
     paths,
@@ -256,6 +257,15 @@ fn devices(facts: &Facts<'_>) -> std::result::Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// The specification has no flags yet.
+fn personality(facts: &Facts<'_>) -> std::result::Result<(), String> {
+    let flags = facts.linux.personality().as_ref().and_then(|personality| personality.flags().as_ref());
+    match flags.and_then(|flags| flags.first()) {
+        Some(flag) => Err(format!("linux.personality: the flag {flag:?} is not supported")),
+        None => Ok(()),
+    }
 }
 
 /// Devices need a namespace to go to, and names that the kernel takes.
