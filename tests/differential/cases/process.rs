@@ -5,6 +5,7 @@ use crate::case::{Case, calls, prints, refused};
 pub(super) fn all() -> Vec<Case> {
     [
         attributes(),
+        capabilities(),
         refused_programs(),
         refused_attributes(),
         refused_io_priorities(),
@@ -25,6 +26,7 @@ fn attributes() -> Vec<Case> {
         prints("home of nobody", &[("/process/user", r#"{"uid":7,"gid":7}"#)], "echo $HOME", "/\n"),
         prints("ids", &[("/process/user", r#"{"uid":1000,"gid":100,"additionalGids":[9,5]}"#)],
             "id -u; id -g; grep ^Groups: /proc/self/status", "1000\n100\nGroups:\t5 9 \n"),
+        prints("name of a user", &[("/process/user", r#"{"uid":0,"gid":0,"username":"u"}"#)], "id -u", "0\n"),
         prints("umask by default", &[], "umask", "0022\n"),
         prints("umask", &[("/process/user/umask", "63")], "umask", "0077\n"),
         prints("working directory is made", &[("/process/cwd", r#""/made/here""#)], "pwd; stat -c %a /made", "/made/here\n755\n"),
