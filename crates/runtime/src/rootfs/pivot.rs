@@ -43,10 +43,15 @@ pub(crate) fn attach_root(plan: &mut RootPlan, tree: OwnedFd) -> Result<RootDir>
     if is_shared(plan) {
         let target = open_directory(&plan.rootfs)?;
         make_parent_private(&plan.rootfs)?;
+        make_root_private(&tree)?;
         tree::attach(&tree, &target).context(|| "attach the root file system")?;
     } else {
         tree::set_propagation(host.as_fd(), true, kind).context(|| "mount propagation of /")?;
         tree::set_propagation(tree.as_fd(), true, kind).context(|| "mount propagation of the root file system")?;
+        if plan.propagation.is_none() {
+            // What the host mounts below the root file system's directory later is not for the container.
+            make_root_private(&tree)?;
+        }
         let own = if plan.own_place { open_directory(&plan.rootfs).ok() } else { None };
         plan.own_place = own.is_some();
         tree::attach(&tree, own.as_ref().unwrap_or(&host)).context(|| "attach the root file system")?;
@@ -70,6 +75,12 @@ fn make_parent_private(rootfs: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// A clone of a shared mount is shared with it: pivot_root refuses that too, and the specification wants a peer group of
+/// the container's own, which [`propagate_root`] makes.
+fn make_root_private(tree: &OwnedFd) -> Result<()> {
+    tree::set_propagation(tree.as_fd(), false, propagation::PRIVATE).context(|| "mount propagation of the root")
 }
 
 /// Makes `root` the root directory and lets go of the old one with all its mounts.

@@ -18,6 +18,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("mounts::relative_paths_and_files", relative),
     ("mounts::mqueue_and_shm", mqueue),
     ("mounts::propagation_types", propagation),
+    ("mounts::propagation_where_the_host_shares_its_mounts", shared_host),
     ("mounts::the_cgroup_is_the_containers_own", cgroup),
     ("mounts::devices_of_the_configuration", devices),
     ("mounts::ids_are_mapped", idmapped),
@@ -181,6 +182,24 @@ fn propagation() {
         };
         assert!(field("/").starts_with(want), "{kind}: {output}");
         assert!(field("/m").starts_with("shared:"), "{kind}: {output}");
+    }
+}
+
+fn shared_host() {
+    use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_bind, mount_change, unmount};
+    let kinds = [("", "-"), ("private", "-"), ("slave", "master:"), ("shared", "shared:"), ("rshared", "shared:")];
+    for (index, (kind, want)) in kinds.into_iter().enumerate() {
+        let mut bundle = Bundle::new(&format!("host{index}"), "grep ' / rw' /proc/self/mountinfo | cut -d' ' -f7,8");
+        bundle.set("/linux/rootfsPropagation", kind.into());
+        let rootfs = bundle.rootfs();
+        mount_bind(&rootfs, &rootfs).unwrap();
+        mount_change(&rootfs, MountPropagationFlags::SHARED).unwrap();
+        let output = bundle.good();
+        unmount(&rootfs, UnmountFlags::DETACH).unwrap();
+        // A group of its own, with no master: the host and the container don't see each other's mounts.
+        let (first, second) = output.trim_end().split_once(' ').unwrap();
+        assert!(first.starts_with(want), "{kind}: {output}");
+        assert!(first == "-" || second == "-", "{kind}: {output}");
     }
 }
 
