@@ -4,14 +4,6 @@
 
 . /rtc/suites/bundles.sh
 
-setup() {
-    prepare_bundles
-}
-
-cleanup() {
-    remove_bundles
-}
-
 case_limits_reach_the_files() {
     start limits 'while :; do sleep 1; done' "$limits"
     same 67108864 "$(group limits memory.max)"
@@ -113,7 +105,7 @@ case_pause_freezes() {
     fails rtc pause paused
     rtc resume paused
     same running "$(status paused)"
-    counts_on paused "${before% *}" "${before#* }"
+    counts_on paused "$before"
     finish paused
 }
 

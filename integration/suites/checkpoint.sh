@@ -2,14 +2,6 @@
 
 . /rtc/suites/bundles.sh
 
-setup() {
-    prepare_bundles
-}
-
-cleanup() {
-    remove_bundles
-}
-
 case_checkpoint_and_restore_with_limits() {
     start saved "$counter" "$limits"
     until_true test -e /run/bundles/saved/rootfs/count
@@ -20,7 +12,7 @@ case_checkpoint_and_restore_with_limits() {
     [ ! -e /sys/fs/cgroup/bare/saved ]
     rtc restore -d --image-path /tmp/saved -b /run/bundles/saved saved
     same running "$(status saved)"
-    counts_on saved "${before% *}" "${before#* }"
+    counts_on saved "$before"
     same 67108864 "$(group saved memory.max)"
     same 33 "$(group saved pids.max)"
     same 1 "$(group saved cgroup.procs | grep -cx "$(rtc state saved | jq .pid)")"
@@ -39,12 +31,12 @@ case_a_paused_container_is_saved_and_stays_paused() {
     same paused "$(status icy)"
     same "$before" "$(cat /run/bundles/icy/rootfs/count)"
     rtc resume icy
-    counts_on icy "${before% *}" "${before#* }"
+    counts_on icy "$before"
     rtc kill icy KILL
     until_true test "$(status icy)" = stopped
     rtc delete icy
     rtc restore -d --image-path /tmp/icy -b /run/bundles/icy icy
-    counts_on icy "${before% *}" "${before#* }"
+    counts_on icy "$before"
     finish icy
     rm -r /tmp/icy
 }

@@ -1,17 +1,8 @@
 # Containerd with rtc behind its runc shim, driven by ctr.
+# seconds: 58
 
 . /rtc/suites/ctr.sh
 how="--runc-binary /usr/local/bin/rtc"
-
-setup() {
-    install_rtc
-    start_containerd
-    load_image
-}
-
-cleanup() {
-    remove_all
-}
 
 case_run_gives_output_and_exit_status() {
     local status=0
@@ -95,11 +86,11 @@ case_checkpoint_and_restore() {
     ctr container checkpoint --task --rw --image saved localhost/saved:latest
     # ctr leaves it running; the restored one takes its place.
     same RUNNING "$(status saved)"
-    counts_on saved "${before% *}" "${before#* }"
+    counts_on saved "$before"
     remove saved
     ctr container restore --live --rw saved localhost/saved:latest
     same RUNNING "$(status saved)"
-    counts_on saved "${before% *}" "${before#* }"
+    counts_on saved "$before"
     contains "$(inside saved ps -o pid,args)" "1 sh -c token"
     remove saved
     ctr image rm localhost/saved:latest

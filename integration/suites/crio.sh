@@ -1,6 +1,7 @@
 # CRI-O's way. Debian has no package of it, so these cases do with conmon and rtc what CRI-O does: the same arguments,
 # pipes, files and order of calls, below systemd, with a pod's namespaces given by path.
 # guest: systemd
+# seconds: 17
 
 . /rtc/suites/bundles.sh
 
@@ -219,7 +220,7 @@ case_checkpoint_and_restore_in_another_pod() {
     [ -s $work/stats-dump ]
     [ -e $work/checkpoint/inventory.img ]
     runtime resume saved
-    counts_on saved "${before% *}" "${before#* }"
+    counts_on saved "$before"
     echo 'echo still $word' | attach saved "still kept"
     mv $work /tmp/crio-image
 
@@ -230,7 +231,7 @@ case_checkpoint_and_restore_in_another_pod() {
     local pid
     pid=$(monitor other -t --restore /tmp/crio-image/checkpoint | jq .pid)
     same running "$(state_of other)"
-    counts_on other "${before% *}" "${before#* }"
+    counts_on other "$before"
     contains "$(cat "/proc/$pid/cgroup")" /kubepods-besteffort-podtwo.slice/crio-other.scope
     echo 'echo still $word in $(hostname)' | attach other "still kept in podtwo"
     same "$(nsenter --net=$top/pods/podtwo/net readlink /proc/self/ns/net)" "$(readlink "/proc/$pid/ns/net")"

@@ -10,8 +10,15 @@ start_containerd() {
     fi
 }
 
+# Imports the image, unless another suite has.
 load_image() {
-    ctr image import /usr/lib/rtc-images/test.tar
+    ctr image ls -q | grep -qx $image || ctr image import /usr/lib/rtc-images/test.tar
+}
+
+setup() {
+    install_rtc
+    start_containerd
+    load_image
 }
 
 # run [OPTION[=VALUE]...] NAME COMMAND...
@@ -39,15 +46,9 @@ start_counter() {
     until_true inside "$name" test -e /count
 }
 
-# counts_on NAME TOKEN NUMBER: the same program, further than before.
-counts_on() {
-    local seen
-    while :; do
-        seen=$(inside "$1" cat /count)
-        same "$2" "${seen% *}"
-        [ "${seen#* }" -le "$3" ] || return 0
-        sleep 0.1
-    done
+# count_of NAME
+count_of() {
+    inside "$1" cat /count
 }
 
 # status NAME: as containerd sees it.
@@ -67,7 +68,7 @@ stopped() {
     [ "$(status "$1")" = STOPPED ]
 }
 
-remove_all() {
+cleanup() {
     local name
     for name in $(ctr container ls -q); do
         ctr task delete --force "$name"

@@ -3,14 +3,6 @@
 
 . /rtc/suites/bundles.sh
 
-setup() {
-    prepare_bundles
-}
-
-cleanup() {
-    remove_bundles
-}
-
 case_the_kernel_is_the_older() {
     contains "$(uname -r)" 6.1.
 }
@@ -33,7 +25,7 @@ case_checkpoint_is_refused_and_harms_nothing() {
     same 1 "$(grep -vc "^+" /tmp/err)"
     contains "$(cat /tmp/err)" "Linux 6.7"
     same running "$(status kept)"
-    counts_on kept "${before% *}" "${before#* }"
+    counts_on kept "$before"
     [ ! -e /tmp/kept/manifest.json ]
     finish kept
 }

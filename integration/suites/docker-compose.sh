@@ -1,5 +1,6 @@
 # docker compose and docker build with rtc as the default runtime.
 # guest: systemd
+# seconds: 57
 
 . /rtc/suites/dockerd.sh
 

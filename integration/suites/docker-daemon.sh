@@ -1,16 +1,13 @@
 # What Docker's daemon does to containers of rtc: cgroupfs as its driver, ends and starts of its own while they run,
 # ids that are not the host's.
 # guest: systemd
+# seconds: 173
 
 . /rtc/suites/dockerd.sh
 
 setup() {
     start_docker '."default-runtime" = "rtc" | ."live-restore" = true'
     same "rtc cgroupfs true" "$(docker info -f '{{.DefaultRuntime}} {{.CgroupDriver}} {{.LiveRestoreEnabled}}')"
-}
-
-cleanup() {
-    remove_all
 }
 
 # group NAME FILE: of the container's cgroup, read on the host.

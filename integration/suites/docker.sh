@@ -1,15 +1,12 @@
 # Docker with rtc as its default runtime and systemd as its cgroup driver, in the guest where both are services.
 # guest: systemd
+# seconds: 134
 
 . /rtc/suites/dockerd.sh
 
 setup() {
     start_docker 'del(."exec-opts") | ."default-runtime" = "rtc"'
     same "rtc systemd 2" "$(docker info -f '{{.DefaultRuntime}} {{.CgroupDriver}} {{.CgroupVersion}}')"
-}
-
-cleanup() {
-    remove_all
 }
 
 # scope NAME: where the container's cgroup is on the host.

@@ -1,6 +1,9 @@
 # What the suites that drive Docker share.
 
+. /rtc/suites/engine.sh
+engine=docker
 image=localhost/rtc-test:latest
+apart="--network none"
 
 # start_docker FILTER: the daemon with contrib's settings as this filter of jq changes them, and an image to run.
 start_docker() {
@@ -33,9 +36,18 @@ remove_all() {
     docker network prune -f
 }
 
+cleanup() {
+    remove_all
+}
+
 # field NAME TEMPLATE: from docker's own account of a container.
 field() {
     docker inspect --format "{{$2}}" "$1"
+}
+
+# first_process ID
+first_process() {
+    field "$1" .State.Pid
 }
 
 # is NAME TEXT TEMPLATE
@@ -46,25 +58,6 @@ is() {
 # logged NAME LINE
 logged() {
     docker logs "$1" 2>&1 | grep -qx "$2"
-}
-
-# start_counter NAME [OPTION...]: returns once it counts.
-start_counter() {
-    local name=$1
-    shift
-    docker run -d --name "$name" --network none "$@" $image sh -c "$counter"
-    until_true docker exec "$name" test -e /count
-}
-
-# counts_on NAME COUNT: the same program, further than it was.
-counts_on() {
-    local seen
-    while :; do
-        seen=$(docker exec "$1" cat /count)
-        same "${2% *}" "${seen% *}"
-        [ "${seen#* }" -le "${2#* }" ] || return 0
-        sleep 0.1
-    done
 }
 
 # start_from NAME CHECKPOINT

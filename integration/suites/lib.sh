@@ -46,3 +46,14 @@ install_rtc() {
 # Counts in memory alone, under a token that is drawn once per start.
 counter='token=$(od -An -N8 -tx8 /dev/urandom | tr -d " "); i=0
     while :; do i=$((i + 1)); echo "$token $i" > /count.new; mv /count.new /count; sleep 0.05; done'
+
+# counts_on NAME COUNT: the same program as when its count was that, and further. A suite's `count_of NAME` reads it.
+counts_on() {
+    local seen
+    while :; do
+        seen=$(count_of "$1")
+        same "${2% *}" "${seen% *}"
+        [ "${seen#* }" -le "${2#* }" ] || return 0
+        sleep 0.1
+    done
+}

@@ -1,17 +1,6 @@
 # What podman can do with checkpoints beyond saving a container and bringing it back (podman.sh has that).
+# seconds: 212
 . /rtc/suites/podman-common.sh
-
-setup() {
-    prepare_podman
-}
-
-cleanup() {
-    podman pod rm -fa -t 0
-    podman rm -fa -t 0
-    podman network prune -f
-    podman secret rm -a
-    podman volume rm -fa
-}
 
 case_one_archive_becomes_several_containers() {
     podman network create --subnet 10.77.0.0/24 twins
@@ -28,7 +17,7 @@ case_one_archive_becomes_several_containers() {
     done
     wait
     for name in twin-none twin-gzip; do
-        counts_on $name "${before% *}" "${before#* }"
+        counts_on $name "$before"
         same 67108864 "$(podman exec $name cat /sys/fs/cgroup/memory.max)"
         podman exec $name ip -4 -o addr show dev eth0 >> /tmp/addresses
     done
@@ -51,16 +40,16 @@ case_a_checkpoint_before_the_checkpoint() {
     before=$(podman exec iterated cat /count)
     podman container checkpoint --pre-checkpoint iterated
     same running "$(field iterated .State.Status)"
-    counts_on iterated "${before% *}" "${before#* }"
+    counts_on iterated "$before"
     podman container checkpoint --with-previous iterated
     podman container restore iterated
-    counts_on iterated "${before% *}" "${before#* }"
+    counts_on iterated "$before"
     # The same by archives, elsewhere.
     podman container checkpoint --pre-checkpoint --export /tmp/first.tar iterated
     podman container checkpoint --with-previous --export /tmp/second.tar iterated
     podman rm iterated
     podman container restore --import-previous /tmp/first.tar --import /tmp/second.tar
-    counts_on iterated "${before% *}" "${before#* }"
+    counts_on iterated "$before"
     podman rm -f -t 0 iterated
     rm /tmp/first.tar /tmp/second.tar
 }
@@ -110,14 +99,14 @@ case_volumes_secrets_and_mounts_come_along() {
     podman rm -v laden
     podman volume rm kept
     podman container restore --import /tmp/laden.tar
-    counts_on laden "${before% *}" "${before#* }"
+    counts_on laden "$before"
     same "kept bound x y a secret" "$(podman exec laden sh -c 'cat /kept/file /bound/file /scratch/x /dev/shm/y /run/secrets/word' |
         paste -sd' ')"
     same podman-init "$(podman exec laden cat /proc/1/comm)"
     podman healthcheck run laden
     podman container checkpoint --ignore-rootfs --ignore-volumes --export /tmp/laden.tar laden
     podman container restore laden
-    counts_on laden "${before% *}" "${before#* }"
+    counts_on laden "$before"
     podman rm -f -t 0 laden
     podman volume rm kept
     podman secret rm word
@@ -134,8 +123,8 @@ case_all_at_once() {
     podman container checkpoint --all
     same "exited exited" "$(podman inspect --format '{{.State.Status}}' one two | paste -sd' ')"
     podman container restore --all
-    counts_on one "${first% *}" "${first#* }"
-    counts_on two "${second% *}" "${second#* }"
+    counts_on one "$first"
+    counts_on two "$second"
     podman rm -f -t 0 one two
 }
 
@@ -147,11 +136,11 @@ case_a_container_of_a_pod_and_into_another() {
     before=$(podman exec member cat /count)
     podman container checkpoint member
     podman container restore member
-    counts_on member "${before% *}" "${before#* }"
+    counts_on member "$before"
     podman container checkpoint --export /tmp/member.tar member
     podman rm member
     podman container restore --import /tmp/member.tar --pod new --name moved
-    counts_on moved "${before% *}" "${before#* }"
+    counts_on moved "$before"
     local infra
     infra=$(podman pod inspect --format '{{.InfraContainerID}}' new)
     same "$(readlink "/proc/$(field "$infra" .State.Pid)/ns/net")" "$(podman exec moved readlink /proc/1/ns/net)"
@@ -175,7 +164,7 @@ case_restarts_after_a_restore_begin_anew() {
     before=$(podman exec anew cat /count)
     podman container checkpoint --keep anew
     podman container restore --keep anew
-    counts_on anew "${before% *}" "${before#* }"
+    counts_on anew "$before"
     podman restart anew
     until_true podman exec anew test -e /count
     [ "$(podman exec anew cut -d' ' -f1 /count)" != "${before% *}" ]

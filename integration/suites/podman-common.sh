@@ -1,13 +1,36 @@
-# What the suites of podman on the guest `shell` share. No suite: podman.sh and others read it.
+# What the suites of podman share. No suite: podman.sh and others read it.
 
+. /rtc/suites/engine.sh
+engine=podman
 image=localhost/rtc-test
+apart=
 
-prepare_podman() {
+# install_podman SETTINGS...: rtc, files of settings that name it, and an image to run.
+install_podman() {
     install_rtc
     mkdir -p /etc/containers/containers.conf.d
-    cp /rtc/contrib/podman/rtc.conf /rtc/suites/podman.conf /etc/containers/containers.conf.d/
-    podman load -q -i /usr/lib/rtc-images/test.tar
+    (cd /rtc/contrib/podman; cp "$@" /etc/containers/containers.conf.d/)
+    # Another suite may have brought it into this VM.
+    podman image exists $image || podman load -q -i /usr/lib/rtc-images/test.tar
+}
+
+# On the guest `shell`.
+setup() {
+    install_podman rtc.conf /rtc/suites/podman.conf
     same rtc "$(podman info --format '{{.Host.OCIRuntime.Name}}')"
+}
+
+cleanup() {
+    podman pod rm -fa -t 0
+    podman rm -fa -t 0
+    podman network prune -f
+    podman volume rm -fa
+    podman secret rm -a
+}
+
+# first_process ID: the pid of a container that was never restored, without podman, whose every call takes a second.
+first_process() {
+    cat "/run/containers/storage/overlay-containers/$1/userdata/pidfile"
 }
 
 # field NAME TEMPLATE: from podman's own account of a container.
@@ -18,25 +41,6 @@ field() {
 # cgroup NAME: where the container's cgroup is on the host.
 cgroup() {
     echo "/sys/fs/cgroup$(field "$1" .State.CgroupPath)"
-}
-
-# start_counter NAME [OPTION...]: returns once it counts.
-start_counter() {
-    local name=$1
-    shift
-    podman run -d --name "$name" "$@" $image sh -c "$counter"
-    until_true podman exec "$name" test -e /count
-}
-
-# counts_on NAME TOKEN NUMBER: the same program, further than before.
-counts_on() {
-    local seen
-    while :; do
-        seen=$(podman exec "$1" cat /count)
-        same "$2" "${seen% *}"
-        [ "${seen#* }" -le "$3" ] || return 0
-        sleep 0.1
-    done
 }
 
 contained_in_logs() {

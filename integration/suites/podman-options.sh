@@ -1,16 +1,6 @@
 # Podman's options, each asserted from inside the container; several to a container, because a start takes seconds here.
+# seconds: 101
 . /rtc/suites/podman-common.sh
-
-setup() {
-    prepare_podman
-}
-
-cleanup() {
-    podman pod rm -fa -t 0
-    podman rm -fa -t 0
-    podman volume rm -fa
-    podman secret rm -a
-}
 
 # Standard input of the shells below begins with this.
 refused='refused() { if "$@" 2> /dev/null; then exit 99; fi; }'

@@ -1,14 +1,7 @@
 # Podman with rtc as its only runtime: the flows of its users, each looked at from inside the container too.
+# seconds: 296
 
 . /rtc/suites/podman-common.sh
-
-setup() {
-    prepare_podman
-}
-
-cleanup() {
-    podman rm -fa -t 0
-}
 
 case_run_gives_output_and_exit_status() {
     local status=0
@@ -145,7 +138,7 @@ case_pause_stops_the_clock() {
     same "$before" "$(cat "$merged/count")"
     podman unpause pausing
     same running "$(field pausing .State.Status)"
-    counts_on pausing "${before% *}" "${before#* }"
+    counts_on pausing "$before"
     podman umount pausing
     podman rm -f -t 0 pausing
 }
@@ -191,11 +184,11 @@ case_checkpoint_and_restore() {
     podman umount saved
     podman container restore saved
     same running "$(field saved .State.Status)"
-    counts_on saved "${before% *}" "${before#* }"
+    counts_on saved "$before"
     # A second time, and the restored container is a full one.
     podman container checkpoint saved
     podman container restore saved
-    counts_on saved "${before% *}" "${before#* }"
+    counts_on saved "$before"
     podman pause saved
     podman unpause saved
     podman kill saved
@@ -210,11 +203,11 @@ case_checkpoint_leaves_it_running() {
     before=$(podman exec copied cat /count)
     podman container checkpoint --leave-running --export /tmp/copied.tar.gz copied
     same running "$(field copied .State.Status)"
-    counts_on copied "${before% *}" "${before#* }"
+    counts_on copied "$before"
     podman container restore --import /tmp/copied.tar.gz --name copy
     # Both run, the same program at two places.
-    counts_on copy "${before% *}" "${before#* }"
-    counts_on copied "${before% *}" "${before#* }"
+    counts_on copy "$before"
+    counts_on copied "$before"
     podman rm -f -t 0 copied copy
     rm /tmp/copied.tar.gz
 }
@@ -228,7 +221,7 @@ case_an_exported_container_comes_back_elsewhere() {
     podman rm here
     same "" "$(podman ps -aq)"
     podman container restore --import /tmp/here.tar --name there
-    counts_on there "${before% *}" "${before#* }"
+    counts_on there "$before"
     same kept "$(podman exec there cat /data/file)"
     same inner "$(podman exec there hostname)"
     same 67108864 "$(podman exec there cat /sys/fs/cgroup/memory.max)"
@@ -280,7 +273,7 @@ case_a_checkpoint_becomes_an_image() {
     podman umount imaged
     podman rm imaged
     podman container restore --name fresh localhost/imaged
-    counts_on fresh "${before% *}" "${before#* }"
+    counts_on fresh "$before"
     podman rm -f -t 0 fresh
     podman rmi localhost/imaged
 }

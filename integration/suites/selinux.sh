@@ -15,10 +15,6 @@ setup() {
     echo 1 > /sys/fs/selinux/enforce
 }
 
-cleanup() {
-    remove_bundles
-}
-
 # labelled NAME COMMAND: a container with labels of its own.
 labelled() {
     start "$1" "$2" '.process.selinuxLabel = "'$label'" | .linux.mountLabel = "'$files'" | .linux.maskedPaths = []'

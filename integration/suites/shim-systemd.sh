@@ -10,10 +10,6 @@ setup() {
     load_image
 }
 
-cleanup() {
-    remove_all
-}
-
 case_a_systemd_path_makes_a_scope() {
     run -d --cgroup=system.slice:ctr:scoped --memory-limit=67108864 scoped sleep 1000
     same active "$(systemctl is-active ctr-scoped.scope)"

@@ -1,18 +1,9 @@
 # Containerd with rtc behind its own shim, driven by ctr.
+# seconds: 80
 
 . /rtc/suites/ctr.sh
 how="--runtime io.containerd.rtc.v2"
 states=/run/containerd/rtc/default
-
-setup() {
-    install_rtc
-    start_containerd
-    load_image
-}
-
-cleanup() {
-    remove_all
-}
 
 # shims: pids of the shims that run.
 shims() {
@@ -127,11 +118,11 @@ case_checkpoint_and_restore() {
     ctr container checkpoint --task --rw --image saved localhost/saved:latest
     # ctr leaves it running; the restored one takes its place.
     same RUNNING "$(status saved)"
-    counts_on saved "${before% *}" "${before#* }"
+    counts_on saved "$before"
     remove saved
     ctr container restore --live --rw saved localhost/saved:latest
     same RUNNING "$(status saved)"
-    counts_on saved "${before% *}" "${before#* }"
+    counts_on saved "$before"
     contains "$(inside saved ps -o pid,args)" "1 sh -c token"
     same io.containerd.rtc.v2 "$(ctr container info saved | jq -r .Runtime.Name)"
     remove saved
@@ -205,7 +196,7 @@ case_containerd_may_be_restarted() {
     setsid containerd >> /var/log/containerd.log 2>&1 < /dev/null &
     until_true ctr version
     same RUNNING "$(status stays)"
-    counts_on stays "${before% *}" "${before#* }"
+    counts_on stays "$before"
     remove stays
     nothing_left stays
 }

@@ -1,12 +1,9 @@
 # rtc's systemd driver with the machine's own systemd: the scope, its limits, its end.
 # guest: systemd
+# seconds: 43
 . /rtc/suites/bundles.sh
 
 loop='while :; do sleep 1; done'
-
-setup() {
-    prepare_bundles
-}
 
 cleanup() {
     remove_bundles

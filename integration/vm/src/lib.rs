@@ -21,5 +21,6 @@ pub mod libtest;
 pub mod machine;
 mod orphan;
 pub mod report;
+pub mod schedule;
 pub mod share;
 pub mod suite;

@@ -7,13 +7,14 @@ use rtc_vm::image::Image;
 use rtc_vm::libtest::Executables;
 use rtc_vm::machine::{Machine, Outcome, StartFolder};
 use rtc_vm::report::Report;
+use rtc_vm::schedule::{self, Job, Vm};
 use rtc_vm::share::Share;
 use rtc_vm::suite::{self, Suite};
 use rtc_vm::{build, driver};
+use std::fs;
 use std::io::{self, BufRead, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 const USAGE: &str = "\
@@ -106,8 +107,11 @@ impl Files {
     }
 
     /// Boots a VM with rtc, the agent, the suites and the whole-binary tests in it.
-    fn boot(&self, guest: Guest, tests: &Executables) -> Result<Machine> {
-        let share = Share::new(&self.folder.path().join(format!("share-{guest}")))?;
+    /// `name` is for its files alone: no two VMs of a run have the same.
+    fn boot(&self, guest: Guest, name: &str, tests: &Executables) -> Result<Machine> {
+        let folder = self.folder.path().join(name);
+        fs::create_dir(&folder).with_context(|| format!("create {}", folder.display()))?;
+        let share = Share::new(&folder.join("share"))?;
         share.program(&self.agent, "rtc-vm-agent")?;
         match &self.rtc {
             Ok(file) => share.program(file, "bin/rtc")?,
@@ -119,12 +123,12 @@ impl Files {
             share.folder(&suite::folder().join("../../contrib").join(engine), &format!("contrib/{engine}"))?;
         }
         tests.share(&share)?;
-        Machine::start(&self.image, guest, &share, self.folder.path())
+        Machine::start(&self.image, guest, &share, &folder)
     }
 }
 
 fn boot_one(options: &Options) -> Result<Machine> {
-    Files::prepare(options)?.boot(options.guest.unwrap_or(Guest::Shell), &Executables::default())
+    Files::prepare(options)?.boot(options.guest.unwrap_or(Guest::Shell), "one", &Executables::default())
 }
 
 fn run(options: &Options, argv: &[String]) -> Result<u8> {
@@ -154,29 +158,44 @@ fn pass_on(outcome: &Outcome) -> Result<u8> {
 
 fn test(options: &Options, filter: &str) -> Result<u8> {
     let plan = Plan::new(options, filter)?;
-    let guests: Vec<Guest> = Guest::ALL.into_iter().filter(|&guest| plan.has_work(guest)).collect();
-    ensure!(!guests.is_empty(), "no case's name contains {filter:?}");
+    let jobs = plan.jobs();
+    ensure!(!jobs.is_empty(), "no case's name contains {filter:?}");
     let files = Files::prepare(options)?;
     let report = Report::default();
-    let next = AtomicUsize::new(0);
+    let lanes = schedule::lanes(jobs, AT_ONCE);
     let good = std::thread::scope(|scope| {
         // A VM belongs to the thread that started it: it dies with it.
-        let work = || {
+        let work = |lane: usize| {
             let mut good = true;
-            while let Some(&guest) = guests.get(next.fetch_add(1, Relaxed)) {
-                if let Err(error) = plan.run(guest, &files, &report) {
-                    let _ = writeln!(io::stderr(), "rtc-vm: guest {guest}: stopped early: {error:#}");
+            for (index, vm) in lanes[lane].iter().enumerate() {
+                if let Err(error) = plan.run(vm, &format!("{lane}-{index}"), &files, &report) {
+                    let _ = writeln!(io::stderr(), "rtc-vm: guest {}: stopped early: {error:#}", vm.guest);
                     good = false;
                 }
             }
             good
         };
-        let workers: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(work)).collect();
+        let workers: Vec<_> = (0..lanes.len()).map(|lane| scope.spawn(move || work(lane))).collect();
         workers.into_iter().all(|worker| worker.join().unwrap_or(false))
     });
     let good = report.finish() && good;
     Ok(u8::from(!good))
 }
+
+/// A part of a run.
+#[derive(Clone, Copy)]
+enum Work<'a> {
+    /// The checks of the driver itself.
+    Checks,
+    /// A suite of `integration/suites`.
+    Suite(&'a Suite),
+    /// The whole-binary tests.
+    Tests,
+}
+
+/// About how long the driver's checks and the whole-binary tests take, in seconds.
+const CHECKS_SECONDS: u32 = 15;
+const TESTS_SECONDS: u32 = 70;
 
 /// What a run is to do.
 struct Plan<'a> {
@@ -200,28 +219,33 @@ impl<'a> Plan<'a> {
     }
 
     /// The driver's checks and the whole-binary tests run on the first guest.
-    fn has_work(&self, guest: Guest) -> bool {
-        let first = guest == Guest::Shell && !(self.checks.is_empty() && self.tests.is_empty());
-        first || self.suites.iter().any(|suite| suite.guest() == guest)
+    fn jobs<'b>(&'b self) -> Vec<Job<Work<'b>>> {
+        let suite = |suite: &'b Suite| Job { guest: suite.guest(), seconds: suite.seconds(), work: Work::Suite(suite) };
+        let mut jobs: Vec<_> = self.suites.iter().map(suite).collect();
+        if !self.checks.is_empty() {
+            jobs.insert(0, Job { guest: Guest::Shell, seconds: CHECKS_SECONDS, work: Work::Checks });
+        }
+        if !self.tests.is_empty() {
+            jobs.push(Job { guest: Guest::Shell, seconds: TESTS_SECONDS, work: Work::Tests });
+        }
+        jobs
     }
 
-    /// Runs what is for this guest. A VM that dies fails the case it died in; the rest goes unrun, which is the error.
-    fn run(&self, guest: Guest, files: &Files, report: &Report) -> Result<()> {
+    /// Runs what is for this VM. One that dies fails the case it died in; the rest goes unrun, which is the error.
+    fn run(&self, vm: &Vm<Work<'_>>, name: &str, files: &Files, report: &Report) -> Result<()> {
         let began = Instant::now();
         let none = Executables::default();
-        let (tests, checks) = match guest {
-            Guest::Shell => (&self.tests, self.checks.as_slice()),
-            _ => (&none, [].as_slice()),
-        };
-        let mut machine = files.boot(guest, tests)?;
-        report.note(&format!("boot of guest {guest}"), began.elapsed());
-        driver::run(checks, &mut machine, report);
-        self.suites
-            .iter()
-            .filter(|suite| suite.guest() == guest)
-            .try_for_each(|suite| suite.run(&mut machine, report))?;
-        tests.run(&mut machine, self.filter, report)?;
-        report.note(&format!("guest {guest}"), began.elapsed());
+        let has_tests = vm.jobs.iter().any(|job| matches!(job.work, Work::Tests));
+        let mut machine = files.boot(vm.guest, name, if has_tests { &self.tests } else { &none })?;
+        report.note(&format!("boot of guest {}", vm.guest), began.elapsed());
+        for job in &vm.jobs {
+            match job.work {
+                Work::Checks => driver::run(&self.checks, &mut machine, report),
+                Work::Suite(suite) => suite.run(&mut machine, report)?,
+                Work::Tests => self.tests.run(&mut machine, self.filter, report)?,
+            }
+        }
+        report.note(&format!("guest {}, VM {name}", vm.guest), began.elapsed());
         Ok(())
     }
 }

@@ -5,12 +5,15 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 /// Starts a second driver, kills it when its VM is up, and looks for remains.
 pub(crate) fn check() -> Result<()> {
-    let mut driver = start()?;
+    // In the folder of this run, which goes with it.
+    let folder = std::env::temp_dir().join(format!("rtc-vm-{}", std::process::id())).join("orphan");
+    let mut driver = start(&folder)?;
     let seen = watch(&mut driver);
     // Killed already, unless `watch` failed before it.
     let _ = driver.kill();
@@ -18,10 +21,14 @@ pub(crate) fn check() -> Result<()> {
     seen
 }
 
-fn start() -> Result<Child> {
+fn start(folder: &Path) -> Result<Child> {
+    fs::create_dir(folder).with_context(|| format!("create {}", folder.display()))?;
+    // Any files will do for rtc and its shim, which the driver would build otherwise: they are not called.
+    for name in ["rtc", "containerd-shim-rtc-v2"] {
+        symlink("/bin/true", folder.join(name)).with_context(|| format!("link {name} in {}", folder.display()))?;
+    }
     let mut command = Command::new(std::env::current_exe().context("find this program")?);
-    // Any file will do for rtc: it is not called.
-    command.args(["shell", "--rtc", "/bin/true"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    command.args(["shell", "--rtc"]).arg(folder.join("rtc")).stdin(Stdio::piped()).stdout(Stdio::piped());
     command.spawn().context("start a second driver")
 }
 
