@@ -170,7 +170,7 @@ a_pod() {
     [ -n "$pod" ]
     contains "$(cri RuntimeService/PodSandboxStatus PodSandboxRequest PodSandboxStatusResponse "pod_sandbox_id: \"$pod\"")" \
         "runtime_handler: \"$handler\""
-    first=$(create_container "$pod" "pod-$handler" first 'echo started; while :; do sleep 0.1; done')
+    first=$(create_container "$pod" "pod-$handler" first "echo started; $idle")
     second=$(create_container "$pod" "pod-$handler" second 'exit 7')
     container StartContainer "$first"
     container StartContainer "$second"

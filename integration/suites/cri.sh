@@ -20,7 +20,7 @@ case_a_pod_behind_runcs_shim() {
 case_a_graceful_stop_lets_the_container_end() {
     local pod id
     pod=$(run_pod graceful rtc)
-    id=$(create_container "$pod" graceful ends 'trap \"exit 5\" TERM; while :; do sleep 0.1; done')
+    id=$(create_container "$pod" graceful ends 'trap \"exit 5\" TERM; '"$idle")
     container StartContainer "$id"
     until_true exec_sync "$id" true
     container StopContainer "$id" 30
@@ -121,8 +121,8 @@ case_containerd_may_be_restarted() {
     local pod handler ids=
     for handler in rtc runc; do
         pod=$(run_pod "stays-$handler" $handler)
-        ids="$ids $pod $(create_container "$pod" "stays-$handler" stays 'while :; do sleep 0.1; done')"
-        ids="$ids $(create_container "$pod" "stays-$handler" ends 'trap \"exit 6\" TERM; while :; do sleep 0.1; done')"
+        ids="$ids $pod $(create_container "$pod" "stays-$handler" stays "$idle")"
+        ids="$ids $(create_container "$pod" "stays-$handler" ends 'trap \"exit 6\" TERM; '"$idle")"
     done
     set -- $ids
     local id

@@ -22,7 +22,7 @@ case_checkpoint_and_a_volume_with_the_pods_ids() {
     for handler in runc rtc; do
         mkdir -p /tmp/cri-volume
         pod=$(run_pod two-$handler $handler)
-        id=$(create_container "$pod" two-$handler inner 'i=0; while :; do i=$((i + 1)); echo $i > /count; sleep 0.05; done' \
+        id=$(create_container "$pod" two-$handler inner 'i=0; while :; do i=$((i + 1)); echo $i > /count; sleep 0.3; done' \
             "mounts { container_path: \"/volume\" host_path: \"/tmp/cri-volume\" uidMappings $ids gidMappings $ids }")
         container StartContainer "$id"
         contains "$(exec_sync "$id" 'cat /proc/self/uid_map | xargs; touch /volume/new; stat -c %u /volume /volume/new')" \

@@ -19,7 +19,7 @@ case_cgroupfs_and_a_daemon_that_is_restarted() {
     start_counter kept --cgroup-parent /tests.cgroups --memory 64m --memory-swap 64m --pids-limit 33 \
         --health-cmd 'test -e /count' --health-interval 2s
     docker run -d --name ends --network none --runtime io.containerd.rtc.v2 \
-        $image sh -c 'trap "exit 6" TERM; while :; do sleep 0.1; done'
+        $image sh -c 'trap "exit 6" TERM; '"$idle"
     same "67108864 33" "$(docker exec kept sh -c 'cd /sys/fs/cgroup; cat memory.max pids.max | paste -sd" "')"
     docker update --memory 96m --memory-swap 96m --pids-limit 44 --restart always kept
     same "100663296 44" "$(docker exec kept sh -c 'cd /sys/fs/cgroup; cat memory.max pids.max | paste -sd" "')"
@@ -64,12 +64,14 @@ case_restart_policies_over_a_daemon_that_takes_all_down() {
     jq '."live-restore" = false' /etc/docker/daemon.json > /etc/docker/new.json
     mv /etc/docker/new.json /etc/docker/daemon.json
     systemctl reload docker
-    local forever='trap "exit 0" TERM; while :; do sleep 0.1; done'
+    local forever='trap "exit 0" TERM; '"$idle"
     docker run -d --name always --network none --restart always $image sh -c "$forever"
     docker run -d --name unless --network none --restart unless-stopped $image sh -c "$forever"
     docker run -d --name stopped --network none --restart unless-stopped $image sh -c "$forever"
     docker run -d --name never --network none $image sh -c "$forever"
-    docker run -d --name ends --network none --restart always $image sh -c 'echo again'
+    # It ends twice; without an end to that, its starts would keep the machine busy.
+    docker run -d --name ends --network none --restart always $image \
+        sh -c 'echo again; echo >> /starts; [ "$(wc -l < /starts)" -ge 3 ] || exit 0; '"$forever"
     docker stop always stopped
     until_true is ends 2 .RestartCount
     same again "$(docker logs ends | sort -u)"

@@ -55,7 +55,7 @@ case_run_sets_up_what_was_asked() {
 
 case_a_container_lives_as_docker_says() {
     docker run -d --name life --network none --memory 64m --memory-swap 64m $image \
-        sh -c 'trap "echo bye; exit 5" TERM; trap "echo usr1" USR1; echo ready; while :; do sleep 0.1; done'
+        sh -c 'trap "echo bye; exit 5" TERM; trap "echo usr1" USR1; echo ready; '"$idle"
     [ -d "$(scope life)" ]
     same 67108864 "$(docker exec life cat /sys/fs/cgroup/memory.max)"
     local status=0
@@ -179,7 +179,7 @@ case_rtcs_own_shim() {
     same 4 "$status"
     same out "$(cat /tmp/out)"
     contains "$(cat /tmp/err)" err
-    docker run -d --name web --network none --memory 64m --runtime $runtime $image sh -c 'echo begun; while :; do sleep 0.1; done'
+    docker run -d --name web --network none --memory 64m --runtime $runtime $image sh -c "echo begun; $idle"
     local id
     id=$(docker inspect -f '{{.Id}}' web)
     same active "$(systemctl is-active "docker-$id.scope")"

@@ -43,9 +43,13 @@ install_rtc() {
     [ -L /rtc/bin/rtc ] || rtc install-shim /usr/local/bin
 }
 
-# Counts in memory alone, under a token that is drawn once per start.
+# Counts in memory alone, under a token that is drawn once per start. Each turn costs two processes, which are dear under
+# emulation, and whatever else runs waits for them: so not more often than a test has to see.
 counter='token=$(od -An -N8 -tx8 /dev/urandom | tr -d " "); i=0
-    while :; do i=$((i + 1)); echo "$token $i" > /count.new; mv /count.new /count; sleep 0.05; done'
+    while :; do i=$((i + 1)); echo "$token $i" > /count.new; mv /count.new /count; sleep 0.3; done'
+
+# What a container's shell does that waits for signals and has nothing else to do.
+idle='sleep infinity & while :; do wait; done'
 
 # counts_on NAME COUNT: the same program as when its count was that, and further. A suite's `count_of NAME` reads it.
 counts_on() {

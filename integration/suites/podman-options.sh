@@ -201,7 +201,7 @@ case_systemd_mode_and_log_drivers() {
 case_a_pod_lives_and_dies() {
     podman pod create --name pod --network none --share net,ipc,uts \
         --hostname shared --shm-size 2m --security-opt seccomp=unconfined
-    podman run -d --pod pod --name front $image sh -c 'trap "exit 3" TERM; while :; do sleep 0.1; done'
+    podman run -d --pod pod --name front $image sh -c 'trap "exit 3" TERM; '"$idle"
     podman run -d --pod pod --name back $image sh -c 'trap "exit 4" TERM; sleep 1000 & wait'
     local infra kind
     infra=$(field "$(podman pod inspect --format '{{.InfraContainerID}}' pod)" .State.Pid)

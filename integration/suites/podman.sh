@@ -82,7 +82,7 @@ case_memory_limit_kills() {
 }
 
 case_exec_joins_the_container() {
-    podman run -d --name execs --hostname inner --env COLOUR=blue $image sh -c 'trap "exit 0" TERM; while :; do sleep 0.1; done'
+    podman run -d --name execs --hostname inner --env COLOUR=blue $image sh -c 'trap "exit 0" TERM; '"$idle"
     same "inner blue" "$(podman exec execs sh -c 'echo $(hostname) $COLOUR')"
     contains "$(podman exec execs ps -o pid,args)" "1 sh -c trap"
     local status=0
@@ -111,7 +111,7 @@ case_a_terminal_is_one() {
 
 case_signals_arrive_and_logs_remain() {
     podman run -d --name signals $image sh -c 'trap "echo usr1" USR1; trap "echo bye; exit 5" TERM
-        echo ready; while :; do sleep 0.1; done'
+        echo ready; '"$idle"
     until_true contained_in_logs signals ready
     podman kill -s USR1 signals
     until_true contained_in_logs signals usr1

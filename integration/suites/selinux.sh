@@ -63,7 +63,7 @@ case_keys_have_the_containers_label() {
 }
 
 case_a_restored_container_has_its_labels() {
-    labelled kept 'i=0; while :; do i=$((i + 1)); echo "it $i" > /dev/shm/new; mv /dev/shm/new /dev/shm/count; sleep 0.1; done'
+    labelled kept 'i=0; while :; do i=$((i + 1)); echo "it $i" > /dev/shm/new; mv /dev/shm/new /dev/shm/count; sleep 0.3; done'
     until_true rtc exec kept cat /dev/shm/count
     rtc checkpoint --image-path /tmp/kept kept
     rtc restore -d -b /run/bundles/kept --image-path /tmp/kept kept > /dev/null 2>&1 < /dev/null
