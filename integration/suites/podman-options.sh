@@ -203,11 +203,10 @@ case_a_pod_lives_and_dies() {
         --hostname shared --shm-size 2m --security-opt seccomp=unconfined
     podman run -d --pod pod --name front $image sh -c 'trap "exit 3" TERM; '"$idle"
     podman run -d --pod pod --name back $image sh -c 'trap "exit 4" TERM; sleep 1000 & wait'
-    local infra kind
+    local infra
     infra=$(field "$(podman pod inspect --format '{{.InfraContainerID}}' pod)" .State.Pid)
-    for kind in net ipc uts; do
-        same "$(readlink /proc/$infra/ns/$kind)" "$(podman exec front readlink /proc/self/ns/$kind)"
-    done
+    same "$(readlink /proc/$infra/ns/{net,ipc,uts})" \
+        "$(podman exec front sh -c 'for kind in net ipc uts; do readlink /proc/self/ns/$kind; done')"
     same shared "$(podman exec back hostname)"
     podman exec front sh -c 'echo both > /dev/shm/file'
     same both "$(podman exec back cat /dev/shm/file)"
@@ -238,6 +237,7 @@ kind: Pod
 metadata: {name: kube}
 spec:
   hostname: yaml
+  terminationGracePeriodSeconds: 1
   volumes:
   - {name: scratch, emptyDir: {}}
   - {name: map, configMap: {name: settings}}

@@ -222,9 +222,8 @@ case_an_exported_container_comes_back_elsewhere() {
     same "" "$(podman ps -aq)"
     podman container restore --import /tmp/here.tar --name there
     counts_on there "$before"
-    same kept "$(podman exec there cat /data/file)"
-    same inner "$(podman exec there hostname)"
-    same 67108864 "$(podman exec there cat /sys/fs/cgroup/memory.max)"
+    same "kept inner 67108864" \
+        "$(podman exec there sh -euc 'cat /data/file; hostname; cat /sys/fs/cgroup/memory.max' | paste -sd' ')"
     podman rm -f -t 0 there
     rm /tmp/here.tar
 }
@@ -285,15 +284,11 @@ case_redis_keeps_its_data() {
         redis-cli subscribe news > /news.log < /dev/null &
         wait'
     until_true podman exec store grep -q news /news.log
-    podman exec store redis-cli debug populate 1000 key 100
-    podman exec store redis-cli set answer 42
-    podman exec store sh -c 'echo shared > /dev/shm/file'
+    podman exec store sh -euc 'redis-cli debug populate 1000 key 100; redis-cli set answer 42; echo shared > /dev/shm/file'
     podman container checkpoint --tcp-established store
     fails podman exec store redis-cli ping
     podman container restore --tcp-established store
-    same 1001 "$(podman exec store redis-cli dbsize)"
-    same 42 "$(podman exec store redis-cli get answer)"
-    same shared "$(podman exec store cat /dev/shm/file)"
+    same "1001 42 shared" "$(podman exec store sh -euc 'redis-cli dbsize; redis-cli get answer; cat /dev/shm/file' | paste -sd' ')"
     # The client that was connected all the time still listens.
     same 1 "$(podman exec store redis-cli publish news hello)"
     until_true podman exec store grep -qx hello /news.log
