@@ -1,6 +1,7 @@
 //! `linux.netDevices`: devices of the host's become the container's.
 
-use std::process::Command;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
@@ -109,6 +110,26 @@ fn a_create_that_fails_gives_them_back() {
         let back = ip(&["link", "show", &pair.name]);
         ip(&["netns", "del", &name]).ok();
         back.ok();
+    });
+}
+
+/// Not by an undo of its own, but by a process that outlives it.
+#[test]
+fn a_create_that_is_killed_gives_them_back() {
+    differs(OLD, || {
+        let pair = Pair::new('e');
+        ip(&["link", "set", &pair.name, "up"]).ok();
+        ip(&["addr", "add", "10.9.7.1/24", "dev", &pair.name]).ok();
+        let kill = json!([{ "path": "/usr/bin/busybox", "args": ["sh", "-c", "kill -9 $PPID"] }]);
+        let bundle =
+            with_network("true", pair.device("eth9")).with(|config| config["hooks"] = json!({ "createRuntime": kill }));
+        let status = bundle.command("create", &[]).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
+        assert_eq!(status.signal(), Some(9));
+        // The container's lock is free when they are back.
+        bundle.call("delete", &["--force"]).ok();
+        let back = ip(&["addr", "show", &pair.name]);
+        assert!(back.stdout.contains("10.9.7.1/24") && back.stdout.contains(",UP"), "{back:?}");
+        bundle.assert_gone();
     });
 }
 

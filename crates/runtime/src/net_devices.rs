@@ -4,19 +4,24 @@
 //! the move drops and which are therefore set anew; it ends up "up" (runtime-spec, config-linux, "Network Devices").
 //! Routes, and addresses of a lease's or link's scope, are whoever configures the network's.
 //! The way back is the kernel's: with its namespace a virtual device goes and a physical one returns to the host.
-//! A container that can't be created gives them back before, as they were, whether the namespace was its own or not.
+//! A container that can't be created gives them back before, as they were, whether the namespace was its own or not; also
+//! one whose creation is killed.
 
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
+use nix::sys::signal::SigSet;
 use oci_spec::runtime::LinuxNetDevice;
-use rtc_sys::Errno;
+use rtc_sys::clone::{self, Clone3, Cloned};
 use rtc_sys::netlink::{Attributes, Connection, Message, field};
+use rtc_sys::{CallExt, Errno};
 use rustix::fs::OFlags;
+use rustix::pipe::PipeFlags;
 
 use crate::error::{Context, Error, Kind, Result};
 use crate::namespaces::Entered;
 use crate::proc::Proc;
+use crate::process::{self, VANISH};
 
 // linux/rtnetlink.h
 const RTM_NEWLINK: u16 = 16;
@@ -57,11 +62,12 @@ struct Place {
     namespace: OwnedFd,
 }
 
-/// A device that has been moved, and what it was like before.
+/// A device that is to be moved, and what it is like before.
 #[derive(Debug)]
-struct Moved {
+struct Device {
     outside: String,
-    /// Its index in the container's namespace.
+    inside: String,
+    /// Its index on the host.
     index: u32,
     was_up: bool,
     addresses: Vec<Address>,
@@ -70,9 +76,15 @@ struct Moved {
 /// The devices that a container has been given. What is dropped is the container's for good.
 #[derive(Debug)]
 pub(crate) struct Given {
+    moves: Moves,
+    _guard: Guard,
+}
+
+#[derive(Debug)]
+struct Moves {
     host: Place,
     container: Place,
-    moved: Vec<Moved>,
+    devices: Vec<Device>,
 }
 
 /// Moves devices of this process's network namespace into that of the process behind `init`, whose pid is `pid`.
@@ -95,50 +107,111 @@ pub(crate) fn give(
     let container = Connection::open(libc::NETLINK_ROUTE);
     entered.finish()?;
     let container = Place { connection: container?, namespace };
-    let mut given = Given { host, container, moved: Vec::new() };
+    let mut moves = Moves { host, container, devices: Vec::new() };
+    let describe = |name: &str| format!("linux.netDevices: {name:?}");
     // Sorted: what fails doesn't depend on the hash.
     let sorted: BTreeMap<_, _> = devices.iter().collect();
     for (name, device) in sorted {
         let inside = device.name().as_deref().filter(|name| !name.is_empty()).unwrap_or(name);
-        if let Err(error) = given.give_one(name, inside).context(|| format!("linux.netDevices: {name:?}")) {
-            given.take_back();
-            return Err(error);
+        moves.look_at(name, inside).context(|| describe(name))?;
+    }
+    let guard = Guard::start(&mut moves, init)?;
+    for number in 0..moves.devices.len() {
+        if let Err(error) = moves.give_one(number) {
+            let name = moves.devices[number].outside.clone();
+            moves.take_back();
+            return Err(error).context(|| describe(&name));
         }
     }
-    Ok(Some(given))
+    Ok(Some(Given { moves, _guard: guard }))
 }
 
 impl Given {
-    fn give_one(&mut self, outside: &str, inside: &str) -> Result<()> {
-        let missing = || Error::new(Kind::Invalid, "there is no such network device on the host");
+    /// Moves them back to the host, under their old names, with their addresses, up if they were. What fails is logged.
+    pub(crate) fn take_back(mut self) {
+        self.moves.take_back();
+    }
+}
+
+impl Moves {
+    /// Takes note of a device, and that its name in the container is free: after the move it would be too late.
+    fn look_at(&mut self, outside: &str, inside: &str) -> Result<()> {
         let (index, flags) = find(&mut self.host.connection, outside)?.ok_or_else(missing)?;
-        // After the move it would be too late.
         if find(&mut self.container.connection, inside)?.is_some() {
             return Err(Error::new(Kind::Invalid, format!("the container has a network device {inside:?} already")));
         }
         let addresses = addresses(&mut self.host.connection, index)?;
-        self.host.send(index, &self.container, inside).context(|| "move it to the container")?;
-        let (index, _) = find(&mut self.container.connection, inside)?.ok_or_else(missing)?;
-        let was_up = flags & libc::IFF_UP as u32 != 0;
-        self.moved.push(Moved { outside: outside.to_owned(), index, was_up, addresses });
-        let moved = self.moved.last().map_or(&[][..], |moved| &moved.addresses);
-        self.container.set_up(index, moved, true)
+        let (outside, inside) = (outside.to_owned(), inside.to_owned());
+        self.devices.push(Device { outside, inside, index, was_up: flags & libc::IFF_UP as u32 != 0, addresses });
+        Ok(())
     }
 
-    /// Moves them back to the host, under their old names, with their addresses, up if they were. What fails is logged.
-    pub(crate) fn take_back(mut self) {
-        for moved in std::mem::take(&mut self.moved).into_iter().rev() {
-            if let Err(e) = self.take_one_back(&moved) {
-                log::warn!("network device {:?}: {e}", moved.outside);
+    fn give_one(&mut self, number: usize) -> Result<()> {
+        let device = &self.devices[number];
+        let moved = self.host.send(device.index, &self.container, &device.inside);
+        moved.context(|| "move it to the container")?;
+        let (index, _) = find(&mut self.container.connection, &device.inside)?.ok_or_else(missing)?;
+        self.container.set_up(index, &device.addresses, true)
+    }
+
+    /// Moves those back that are in the container.
+    fn take_back(&mut self) {
+        for device in std::mem::take(&mut self.devices).into_iter().rev() {
+            if let Err(e) = self.take_one_back(&device) {
+                log::warn!("network device {:?}: {e}", device.outside);
             }
         }
     }
 
-    fn take_one_back(&mut self, moved: &Moved) -> Result<()> {
-        self.container.send(moved.index, &self.host, &moved.outside).context(|| "move it back to the host")?;
-        match find(&mut self.host.connection, &moved.outside)? {
-            Some((index, _)) => self.host.set_up(index, &moved.addresses, moved.was_up),
+    fn take_one_back(&mut self, device: &Device) -> Result<()> {
+        let Some((index, _)) = find(&mut self.container.connection, &device.inside)? else { return Ok(()) };
+        self.container.send(index, &self.host, &device.outside).context(|| "move it back to the host")?;
+        match find(&mut self.host.connection, &device.outside)? {
+            Some((index, _)) => self.host.set_up(index, &device.addresses, device.was_up),
             None => Ok(()),
+        }
+    }
+}
+
+fn missing() -> Error {
+    Error::new(Kind::Invalid, "there is no such network device on the host")
+}
+
+/// A process that moves the devices back when this one is killed: init dies with it, and a virtual device with init's
+/// network namespace, which the guard holds for so long. Against a SIGKILL of both, as by `cgroup.kill`, it can't help.
+///
+/// It ends when this is dropped.
+#[derive(Debug)]
+struct Guard {
+    pidfd: OwnedFd,
+    _end: OwnedFd,
+}
+
+impl Guard {
+    fn start(moves: &mut Moves, init: &OwnedFd) -> Result<Self> {
+        let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).call("pipe2", "CLOEXEC")?;
+        match clone::clone3(&Clone3::default())? {
+            Cloned::Parent { pidfd, .. } => Ok(Self { pidfd, _end: writer }),
+            Cloned::Child => {
+                drop(writer);
+                // An interrupt from the terminal is for the one that is guarded, too.
+                let _ = SigSet::all().thread_block();
+                // Nobody writes: this ends with the last writer.
+                let _ = rustix::io::retry_on_intr(|| rustix::io::read(&reader, &mut [0; 1]));
+                // Init is killed a moment after that, unless the container stands already.
+                if process::wait_for_end(init, VANISH).is_ok() {
+                    moves.take_back();
+                }
+                clone::exit(0)
+            }
+        }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Err(e) = process::kill_and_reap(&self.pidfd) {
+            log::warn!("end the process that guards network devices: {e}");
         }
     }
 }

@@ -429,12 +429,12 @@ impl Making {
     }
 
     fn finish(mut self, console: Option<OwnedFd>) -> Result<Container> {
-        self.done = true;
-        let store = std::mem::replace(&mut self.store, Store::at(Path::new("").into()));
         let readiness = match (self.listener.take(), &self.init) {
             (Some(listener), Some(init)) => Some(listener.of(init, self.pid)?),
             _ => None,
         };
+        self.done = true;
+        let store = std::mem::replace(&mut self.store, Store::at(Path::new("").into()));
         Ok(Container::made(store, self.record.clone(), self.init.take(), console, readiness))
     }
 
