@@ -1,15 +1,17 @@
 //! `delete`: removes what is left of a container whose shim has died.
 
 use std::fs;
+use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use containerd_shim::api::DeleteResponse;
 use containerd_shim::protos::protobuf::MessageField;
 use containerd_shim::protos::protobuf::well_known_types::timestamp::Timestamp;
 
 use crate::bundle::Config;
+use crate::fault::Fault;
 use crate::lifecycle::{PID_FILE, ROOTFS};
 use crate::runtime::{self, Runtime};
 use crate::{mounts, options, sockets};
@@ -19,8 +21,10 @@ const KILLED: u32 = 128 + 9;
 
 /// Does `delete`: the answer that the shim would have given. Without a bundle it is the working directory.
 ///
+/// What can't be removed is told on stderr, and the rest removed all the same.
+///
 /// # Errors
-/// rtc can't remove the container.
+/// There is no working directory.
 pub(crate) fn delete(namespace: &str, id: &str, bundle: &str) -> Result<DeleteResponse> {
     let bundle = match bundle {
         "" => std::env::current_dir().context("find the bundle")?,
@@ -29,11 +33,15 @@ pub(crate) fn delete(namespace: &str, id: &str, bundle: &str) -> Result<DeleteRe
     let config = Config::load(&bundle).unwrap_or_default();
     let options = options::load(&bundle).unwrap_or_default();
     let mut call = Runtime::new(&options, namespace, &bundle, &config).call("delete", 0);
-    let status = call.command.args(["--force", id]).status().context("run rtc")?;
-    if let Err(fault) = runtime::outcome("delete", &call.log, status.code().unwrap_or(1).unsigned_abs()) {
-        bail!(fault.message);
+    let status = call.command.args(["--force", id]).status().map_err(Fault::from);
+    let status = status.map(|status| status.code().unwrap_or(1).unsigned_abs());
+    let removed = status.and_then(|status| runtime::outcome("delete", &call.log, status));
+    for outcome in [removed, mounts::unmount_all(&bundle.join(ROOTFS))] {
+        if let Err(fault) = outcome {
+            // containerd logs it. Without an answer it would tell nobody that the container has ended.
+            let _ = writeln!(io::stderr(), "{fault}");
+        }
     }
-    mounts::unmount_all(&bundle.join(ROOTFS)).map_err(|fault| anyhow::anyhow!(fault.message))?;
     remove_socket(&bundle);
     let pid = fs::read_to_string(bundle.join(PID_FILE)).ok().and_then(|text| text.trim().parse().ok());
     let exited_at = MessageField::some(Timestamp::now());

@@ -11,7 +11,7 @@ use containerd_shim::protos::protobuf::well_known_types::timestamp::Timestamp;
 use rustix::process::{WaitOptions, wait};
 
 use crate::shim::Shim;
-use crate::task::{Phase, Target};
+use crate::task::{Phase, Process, Target};
 
 /// Reaps everything that has ended.
 pub(crate) fn reap(shim: &mut Shim) {
@@ -27,9 +27,10 @@ pub(crate) fn reap(shim: &mut Shim) {
 
 fn on_end(shim: &mut Shim, pid: i32, status: u32) {
     let owner = shim.tasks.iter().find_map(|(id, task)| {
-        let (exec_id, process) = task.processes().find(|(_, process)| process.pid == pid)?;
-        let target = Target { id: id.clone(), exec_id: exec_id.to_owned() };
-        (process.phase != Phase::Stopped).then_some((target, process.phase))
+        // One that has ended may have had the number before.
+        let lives = |process: &Process| process.pid == pid && process.phase != Phase::Stopped;
+        let (exec_id, process) = task.processes().find(|(_, process)| lives(process))?;
+        Some((Target { id: id.clone(), exec_id: exec_id.to_owned() }, process.phase))
     });
     match owner {
         // The event of its end must not overtake that of its start.
@@ -71,8 +72,37 @@ fn end(shim: &mut Shim, target: &Target, status: u32) {
     }
 }
 
-/// Tells of an end: those who wait for it, and containerd.
+/// Tells of an end, or keeps that of a container's first process until its other processes have ended: after it,
+/// containerd deletes the container, and nobody would hear of theirs.
 fn announce(shim: &mut Shim, target: &Target) {
+    let Ok(task) = shim.task(&target.id) else { return };
+    let first = target.exec_id.is_empty();
+    if first && task.execs.values().any(|exec| matches!(exec.phase, Phase::Starting | Phase::Running)) {
+        task.end_is_held = true;
+        return;
+    }
+    tell(shim, target);
+    if !first {
+        release(shim, &target.id);
+    }
+}
+
+/// A process of Exec has ended, or could not be started: its container's end may have waited for that.
+pub(crate) fn release(shim: &mut Shim, id: &str) {
+    if shim.task(id).is_ok_and(|task| std::mem::take(&mut task.end_is_held)) {
+        announce(shim, &Target { id: id.to_owned(), exec_id: String::new() });
+    }
+}
+
+/// The container goes away: what was held is told now.
+pub(crate) fn release_all(shim: &mut Shim, target: &Target) {
+    if shim.task(&target.id).is_ok_and(|task| std::mem::take(&mut task.end_is_held)) {
+        tell(shim, target);
+    }
+}
+
+/// Tells of an end: those who wait for it, and containerd.
+fn tell(shim: &mut Shim, target: &Target) {
     let Ok(process) = shim.process(target) else { return };
     let (pid, status) = (process.pid(), process.status);
     let Some(at) = process.exited_at.clone() else { return };
@@ -93,4 +123,74 @@ fn announce(shim: &mut Shim, target: &Target) {
 /// The answer to Wait.
 pub(crate) fn waited(status: u32, at: Timestamp) -> WaitResponse {
     WaitResponse { exit_status: status, exited_at: MessageField::some(at), ..WaitResponse::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use containerd_shim::ExitSignal;
+    use containerd_shim::api::Options;
+
+    use crate::bundle::Config;
+    use crate::publisher::Publisher;
+    use crate::reply::{self, Answer};
+    use crate::runtime::Runtime;
+    use crate::stdio::Streams;
+    use crate::task::Task;
+
+    fn process(pid: i32, phase: Phase) -> Process {
+        let mut process = Process::new(Streams::default(), Vec::new(), phase);
+        process.pid = pid;
+        process
+    }
+
+    /// A shim with a container "web" whose first process is 10.
+    fn shim() -> Shim {
+        let publisher = Publisher::new("/no-such", "default".into());
+        let mut shim = Shim::new("default".into(), publisher, Arc::new(ExitSignal::default()));
+        let (bundle, options) = (Path::new("/b"), Options::default());
+        let task = Task {
+            bundle: bundle.to_owned(),
+            runtime: Runtime::new(&options, "default", bundle, &Config::default()),
+            options,
+            checkpoint: String::new(),
+            own_pids: true,
+            init: process(10, Phase::Running),
+            execs: Default::default(),
+            end_is_held: false,
+            cgroup: None,
+        };
+        shim.tasks.insert("web".into(), task);
+        shim
+    }
+
+    #[tokio::test]
+    async fn a_number_that_had_an_ended_process_is_the_later_one_s() {
+        let mut shim = shim();
+        let execs = &mut shim.tasks.get_mut("web").unwrap().execs;
+        execs.insert("earlier".into(), process(20, Phase::Stopped));
+        execs.insert("later".into(), process(20, Phase::Running));
+        on_end(&mut shim, 20, 7);
+        let later = &shim.tasks["web"].execs["later"];
+        assert_eq!((later.phase, later.status), (Phase::Stopped, 7));
+        assert_eq!(shim.tasks["web"].execs["earlier"].status, 0);
+    }
+
+    #[tokio::test]
+    async fn a_container_s_end_is_told_after_those_of_its_execs() {
+        let mut shim = shim();
+        let task = shim.tasks.get_mut("web").unwrap();
+        task.execs.insert("one".into(), process(20, Phase::Running));
+        let (reply, answer): (_, Answer<WaitResponse>) = reply::pair();
+        task.init.waiters.push(reply);
+        on_end(&mut shim, 10, 3);
+        let task = &shim.tasks["web"];
+        assert!(task.end_is_held && task.init.phase == Phase::Stopped && task.init.waiters.len() == 1);
+        on_end(&mut shim, 20, 4);
+        assert!(!shim.tasks["web"].end_is_held);
+        assert_eq!(answer.get().await.unwrap().exit_status, 3);
+    }
 }

@@ -22,6 +22,7 @@ use crate::exits;
 use crate::fault::{Code, Fault, Result};
 use crate::mounts;
 use crate::options;
+use crate::pump::Pump;
 use crate::reply::Reply;
 use crate::runtime::{Call, Runtime};
 use crate::shim::Shim;
@@ -92,6 +93,7 @@ fn prepare(shim: &Shim, request: &CreateTaskRequest) -> Result<Task> {
         own_pids: config.has_own_pids(),
         init: Process::new(streams, Vec::new(), phase),
         execs: Default::default(),
+        end_is_held: false,
         cgroup: None,
     })
 }
@@ -135,10 +137,30 @@ fn make(
     extend(&mut call);
     let console = connect(shim, &target, &mut call)?;
     call.command.arg(id);
-    shim.launch(call, move |shim, outcome| {
-        let pid = outcome.and_then(|()| adopt(shim, &target, &pid_file, console.as_ref()));
-        then(shim, pid);
+    shim.launch(call, move |shim, outcome| match outcome {
+        Ok(()) => match adopt(shim, &target, &pid_file, console.as_ref()) {
+            Ok(pid) => then(shim, Ok(pid)),
+            Err(fault) => take_back(shim, &target.id, fault, then),
+        },
+        Err(fault) => then(shim, Err(fault)),
     })
+}
+
+/// Removes a container that rtc has made and that can't be used, before `then` is told of it.
+fn take_back(shim: &mut Shim, id: &str, fault: Fault, then: impl FnOnce(&mut Shim, Result<u32>) + Send + 'static) {
+    let launched = shim.call(id, "delete").and_then(|mut call| {
+        call.command.args(["--force", id]);
+        shim.launch(call, move |shim, outcome| {
+            if let Err(left) = outcome {
+                log::error!("{left}");
+            }
+            then(shim, Err(fault));
+        })
+    });
+    if let Err(left) = launched {
+        // The caller is told that its call was given up.
+        log::error!("{left}");
+    }
 }
 
 /// Gives a call the process's input and output, or a socket for its terminal.
@@ -169,8 +191,7 @@ fn connect(shim: &mut Shim, target: &Target, call: &mut Call) -> Result<Option<C
 
 /// Takes over the process that rtc has made.
 fn adopt(shim: &mut Shim, target: &Target, pid_file: &Path, console: Option<&ConsoleSocket>) -> Result<u32> {
-    let text = fs::read_to_string(pid_file).call("read", pid_file.display())?;
-    let pid: i32 = text.trim().parse()?;
+    let pid = read_pid(pid_file)?;
     let namespace = shim.namespace.clone();
     if target.exec_id.is_empty() {
         let (publisher, id) = (shim.publisher.clone(), target.id.clone());
@@ -179,14 +200,19 @@ fn adopt(shim: &mut Shim, target: &Target, pid_file: &Path, console: Option<&Con
         shim.task(&target.id)?.cgroup = Watched::of(pid, tell).ok();
     }
     let process = shim.process(target)?;
-    process.pid = pid;
     if let Some(console) = console {
         let master = console.receive()?;
         let opened = Opened::terminal(&process.streams, &master, [&target.id, &namespace])?;
         process.keep(opened);
         process.console = Some(master);
     }
+    process.pid = pid;
     Ok(process.pid())
+}
+
+fn read_pid(pid_file: &Path) -> Result<i32> {
+    let text = fs::read_to_string(pid_file).call("read", pid_file.display())?;
+    Ok(text.trim().parse()?)
 }
 
 /// Exec: takes note of a process that Start will make.
@@ -240,7 +266,9 @@ fn start_init(shim: &mut Shim, reply: Reply<StartResponse>, target: &Target) -> 
 
 fn restore(shim: &mut Shim, reply: Reply<StartResponse>, target: &Target) -> Result<()> {
     let task = shim.task(&target.id)?;
-    let (image, work) = (task.checkpoint.clone(), task.bundle.join("work"));
+    let own_work = task.options.criu_work_path.is_empty();
+    let work = if own_work { task.bundle.join("work") } else { task.options.criu_work_path.clone().into() };
+    let image = task.checkpoint.clone();
     let target = target.clone();
     let extend = |call: &mut Call| {
         call.command.arg("--image-path").arg(image).arg("--work-path").arg(work).args(["--detach", "--no-subreaper"]);
@@ -250,24 +278,44 @@ fn restore(shim: &mut Shim, reply: Reply<StartResponse>, target: &Target) -> Res
 
 fn start_exec(shim: &mut Shim, reply: Reply<StartResponse>, target: &Target) -> Result<()> {
     let mut call = shim.call(&target.id, "exec")?;
-    let bundle = shim.task(&target.id)?.bundle.clone();
-    let pid_file = bundle.join(format!("{}.pid", target.exec_id));
-    let spec_file = bundle.join(format!("{}-process.json", target.exec_id));
+    let files = ExecFiles::in_bundle(&shim.task(&target.id)?.bundle, &target.exec_id);
     let spec = std::mem::take(&mut shim.process(target)?.spec);
     // It may hold secrets, in its environment.
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&spec_file)?;
+    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&files.spec)?;
     std::io::Write::write_all(&mut file, &spec)?;
-    call.command.arg("--process").arg(&spec_file).arg("--detach").arg("--pid-file").arg(&pid_file);
+    call.command.arg("--process").arg(&files.spec).arg("--detach").arg("--pid-file").arg(&files.pid);
     let console = connect(shim, target, &mut call)?;
     call.command.arg(&target.id);
     let target = target.clone();
     shim.launch(call, move |shim, outcome| {
-        let pid = outcome.and_then(|()| adopt(shim, &target, &pid_file, console.as_ref()));
-        for file in [&spec_file, &pid_file] {
-            let _ = fs::remove_file(file);
-        }
+        let pid = outcome.and_then(|()| {
+            let adopted = adopt(shim, &target, &files.pid, console.as_ref());
+            adopted.inspect_err(|_| shim.kill_stranger(read_pid(&files.pid).unwrap_or_default()))
+        });
+        drop(files);
         started(shim, reply, &target, pid);
     })
+}
+
+/// What a call of `exec` reads and writes; it goes away with this.
+struct ExecFiles {
+    spec: PathBuf,
+    pid: PathBuf,
+}
+
+impl ExecFiles {
+    fn in_bundle(bundle: &Path, exec_id: &str) -> Self {
+        // Not `NAME.pid`: an exec may be called "init".
+        Self { spec: bundle.join(format!("exec-{exec_id}.json")), pid: bundle.join(format!("exec-{exec_id}.pid")) }
+    }
+}
+
+impl Drop for ExecFiles {
+    fn drop(&mut self) {
+        for file in [&self.spec, &self.pid] {
+            let _ = fs::remove_file(file);
+        }
+    }
 }
 
 /// rtc has started a process, or has not.
@@ -300,6 +348,13 @@ fn not_started(shim: &mut Shim, target: &Target) {
     for waiter in std::mem::take(&mut process.waiters) {
         waiter.send(Ok(exits::waited(status, Timestamp::now())));
     }
+    exits::release(shim, &target.id);
+}
+
+/// The pumps that may still carry output of a process that is to be deleted.
+pub(crate) fn outputs(shim: &mut Shim, request: &DeleteRequest) -> Result<Vec<Pump>> {
+    let target = Target { id: request.id.clone(), exec_id: request.exec_id.clone() };
+    Ok(shim.process(&target)?.take_outputs())
 }
 
 /// Delete: of what has ended, or was never started.
@@ -309,9 +364,7 @@ pub(crate) fn delete(shim: &mut Shim, request: DeleteRequest, reply: Reply<Delet
     if !matches!(process.phase, Phase::Created | Phase::Stopped) {
         return Err(Fault::new(Code::FAILED_PRECONDITION, "cannot delete a running process"));
     }
-    let (pid, exit_status) = (process.pid(), process.status);
-    let exited_at = MessageField::some(process.exited_at.clone().unwrap_or_else(Timestamp::now));
-    let answer = DeleteResponse { pid, exit_status, exited_at: exited_at.clone(), ..DeleteResponse::default() };
+    let answer = deleted(process);
     if !target.exec_id.is_empty() {
         shim.task(&target.id)?.execs.remove(&target.exec_id);
         reply.send(Ok(answer));
@@ -324,11 +377,20 @@ pub(crate) fn delete(shim: &mut Shim, request: DeleteRequest, reply: Reply<Delet
         let gone = |fault: &Fault| fault.code == Code::NOT_FOUND;
         let outcome = outcome.or_else(|fault| if gone(&fault) { Ok(()) } else { Err(fault) });
         let outcome = outcome.and_then(|()| mounts::unmount_all(&shim.task(&target.id)?.bundle.join(ROOTFS)));
+        // One that was never started has ended only now.
+        let answer = shim.process(&target).map(|process| deleted(process)).unwrap_or(answer);
         if outcome.is_ok() {
+            exits::release_all(shim, &target);
             shim.tasks.remove(&target.id);
             let (container_id, id) = (target.id.clone(), target.id);
+            let DeleteResponse { pid, exit_status, exited_at, .. } = answer.clone();
             shim.publish(&TaskDelete { container_id, id, pid, exit_status, exited_at, ..TaskDelete::default() });
         }
         reply.send(outcome.map(|()| answer));
     })
+}
+
+fn deleted(process: &Process) -> DeleteResponse {
+    let exited_at = MessageField::some(process.exited_at.clone().unwrap_or_else(Timestamp::now));
+    DeleteResponse { pid: process.pid(), exit_status: process.status, exited_at, ..DeleteResponse::default() }
 }

@@ -60,6 +60,7 @@ fn from_toml(text: &str) -> Options {
             "IoUid" => options.io_uid = number(),
             "IoGid" => options.io_gid = number(),
             "CriuImagePath" => options.criu_image_path = value.into(),
+            "CriuWorkPath" => options.criu_work_path = value.into(),
             _ => {}
         }
     }

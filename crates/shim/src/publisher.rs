@@ -1,14 +1,14 @@
 //! Events on their way to containerd, in order, each until containerd has confirmed it.
 //!
 //! containerd may be restarted at any time: then its socket is tried again once a second, and an event that five
-//! attempts didn't bring over is given up, as runc's shim does. This is the one place where the shim wakes by time.
+//! attempts didn't bring over is given up, as runc's shim does. An attempt may take five seconds: one that hangs must not
+//! keep the shim from its end.
 //!
 //! The crate's own publisher puts an event that failed behind those that came later, and nobody learns whether it still
 //! has any when the shim ends.
 
 use std::time::Duration;
 
-use containerd_shim::Context;
 use containerd_shim::event::Event;
 use containerd_shim::protos::protobuf::well_known_types::timestamp::Timestamp;
 use containerd_shim::protos::protobuf::{Message, MessageField};
@@ -16,6 +16,7 @@ use containerd_shim::protos::shim::event::Envelope;
 use containerd_shim::protos::shim::events::ForwardRequest;
 use containerd_shim::protos::shim_async::{Client, EventsClient};
 use containerd_shim::protos::ttrpc::Error;
+use containerd_shim::protos::ttrpc::context::with_duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
@@ -24,6 +25,8 @@ use crate::any::encode;
 const ATTEMPTS: u32 = 5;
 /// How long to leave a socket alone that nobody listens on.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How long containerd may take to confirm an event.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Of the messages in events/task.proto.
 const PACKAGE: &str = "containerd.events";
 
@@ -44,13 +47,13 @@ enum Item {
 impl Publisher {
     /// `address` is the path of containerd's ttrpc socket. The runtime gets a task that serves the queue.
     pub(crate) fn new(address: &str, namespace: String) -> Self {
-        Self::with_pause(address, namespace, PAUSE)
+        Self::with_times(address, namespace, [PAUSE, PATIENCE])
     }
 
-    fn with_pause(address: &str, namespace: String, pause: Duration) -> Self {
+    fn with_times(address: &str, namespace: String, times: [Duration; 2]) -> Self {
         let (queue, items) = unbounded_channel();
         let address = format!("unix://{}", address.strip_prefix("unix://").unwrap_or(address));
-        tokio::spawn(deliver(address, items, pause));
+        tokio::spawn(deliver(address, items, times));
         Self { namespace, queue }
     }
 
@@ -81,17 +84,22 @@ fn forward<E: Event + Message>(event: &E, namespace: String) -> ForwardRequest {
     ForwardRequest { envelope: MessageField::some(envelope), ..ForwardRequest::default() }
 }
 
-async fn deliver(address: String, mut items: UnboundedReceiver<Item>, pause: Duration) {
+async fn deliver(address: String, mut items: UnboundedReceiver<Item>, times: [Duration; 2]) {
     let mut client = None;
     while let Some(item) = items.recv().await {
         match item {
-            Item::Event(request) => deliver_one(&address, &mut client, &request, pause).await,
+            Item::Event(request) => deliver_one(&address, &mut client, &request, times).await,
             Item::Flush(told) => drop(told.send(())),
         }
     }
 }
 
-async fn deliver_one(address: &str, client: &mut Option<EventsClient>, request: &ForwardRequest, pause: Duration) {
+async fn deliver_one(
+    address: &str,
+    client: &mut Option<EventsClient>,
+    request: &ForwardRequest,
+    [pause, patience]: [Duration; 2],
+) {
     let topic = request.envelope.topic.as_str();
     for attempt in 0..ATTEMPTS {
         if attempt > 0 {
@@ -101,7 +109,7 @@ async fn deliver_one(address: &str, client: &mut Option<EventsClient>, request: 
             *client = Client::connect(address).await.ok().map(EventsClient::new);
         }
         let Some(connected) = client else { continue };
-        match connected.forward(Context::default(), request).await {
+        match connected.forward(with_duration(patience), request).await {
             Ok(_) => return,
             Err(Error::RpcStatus(status)) => {
                 log::error!("containerd refuses an event {topic}: {}", status.message);
@@ -152,10 +160,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_containerd_that_hangs_does_not_keep_the_shim() {
+        let path = std::env::temp_dir().join(format!("shim-hangs-{}", std::process::id()));
+        // Connections are taken, and nobody answers.
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let times = [Duration::ZERO, Duration::from_millis(1)];
+        let publisher = Publisher::with_times(&path.to_string_lossy(), "default".into(), times);
+        publisher.publish(&paused("web"));
+        publisher.flush().await;
+        drop(listener);
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[tokio::test]
     async fn events_wait_for_containerd_and_keep_their_order() {
         let path = std::env::temp_dir().join(format!("shim-publisher-{}", std::process::id()));
         let address = format!("unix://{}", path.display());
-        let publisher = Publisher::with_pause(&path.to_string_lossy(), "default".into(), Duration::ZERO);
+        let publisher = Publisher::with_times(&path.to_string_lossy(), "default".into(), [Duration::ZERO, PATIENCE]);
         publisher.publish(&paused("nobody listens"));
         // After five attempts.
         publisher.flush().await;

@@ -4,18 +4,27 @@
 
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 
 /// As much as a terminal gives at once.
 const PIECE: usize = 4096;
+/// More than a terminal or a pipe holds for each of a process's outputs.
+const UNDER_WAY: u64 = 1 << 20;
 
 /// A one-way connection. It ends with what it reads, or with this, and then closes both descriptors.
 #[derive(Debug)]
-pub(crate) struct Pump(AbortHandle);
+pub(crate) struct Pump {
+    task: JoinHandle<()>,
+    /// How many bytes it has carried.
+    carried: Arc<AtomicU64>,
+}
 
 impl Pump {
     /// Carries bytes from now on, in a task of the runtime's.
@@ -28,13 +37,41 @@ impl Pump {
         }
         let from = watch(from, Interest::READABLE).map_err(|(_, error)| error)?;
         let to = Sink::new(to)?;
-        Ok(Self(tokio::spawn(carry(from, to)).abort_handle()))
+        let carried = Arc::new(AtomicU64::new(0));
+        let task = tokio::spawn(carry(from, to, carried.clone()));
+        Ok(Self { task, carried })
     }
 }
 
 impl Drop for Pump {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
+    }
+}
+
+/// Waits until pumps have carried all that there is to their ends: as long as it takes, if their readers take something
+/// within every `pause`. But a process that was left behind may hold a terminal open, or write to it, for ever: it ends
+/// when nothing moves, or more has come than can have been on its way.
+pub(crate) async fn drain(mut pumps: Vec<Pump>, pause: Duration) {
+    let count = |pumps: &[Pump]| pumps.iter().map(|pump| pump.carried.load(Ordering::Relaxed)).sum::<u64>();
+    let first = count(&pumps);
+    let mut before = None;
+    loop {
+        let all = async {
+            for Pump { task, .. } in pumps.iter_mut().filter(|pump| !pump.task.is_finished()) {
+                // One that has panicked has ended, too.
+                let _ = task.await;
+            }
+        };
+        if tokio::time::timeout(pause, all).await.is_ok() {
+            return;
+        }
+        let now = count(&pumps);
+        // What is left is given up, as the pumps are dropped.
+        if before == Some(now) || now - first > UNDER_WAY {
+            return;
+        }
+        before = Some(now);
     }
 }
 
@@ -47,10 +84,10 @@ pub(crate) fn watch<T: AsRawFd + Into<OwnedFd>>(fd: T, interest: Interest) -> Re
     AsyncFd::try_with_interest(fd, interest).map_err(|refused| refused.into_parts())
 }
 
-async fn carry(from: AsyncFd<OwnedFd>, to: Sink) {
+async fn carry(from: AsyncFd<OwnedFd>, to: Sink, carried: Arc<AtomicU64>) {
     // A terminal without a process left gives EIO.
     while let Ok(piece) = from.async_io(Interest::READABLE, read).await {
-        if piece.is_empty() || to.write_all(&piece).await.is_err() {
+        if piece.is_empty() || to.write_all(&piece, &carried).await.is_err() {
             return;
         }
     }
@@ -81,13 +118,14 @@ impl Sink {
         }
     }
 
-    async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+    async fn write_all(&self, mut bytes: &[u8], carried: &AtomicU64) -> io::Result<()> {
         while !bytes.is_empty() {
             let write = |fd: &OwnedFd| Ok(rustix::io::retry_on_intr(|| rustix::io::write(fd, bytes))?);
             let count = match self {
                 Self::Waits(fd) => fd.async_io(Interest::WRITABLE, write).await?,
                 Self::Takes(fd) => write(fd)?,
             };
+            carried.fetch_add(count as u64, Ordering::Relaxed);
             bytes = &bytes[count..];
         }
         Ok(())
@@ -139,6 +177,33 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_is_drained_waits_for_a_slow_reader_but_not_for_ever() {
+        let (pump, mut source, mut sink) = pumped();
+        // More than the pipe behind the pump takes: the rest is on its way when the draining begins.
+        source.write_all(&[7; 60_000]).unwrap();
+        let full = rustix::pipe::fcntl_setpipe_size(&sink, 4096).unwrap();
+        assert!(full < 60_000);
+        drop(source);
+        let reader = tokio::task::spawn_blocking(move || {
+            let mut taken = Vec::new();
+            sink.read_to_end(&mut taken).unwrap();
+            taken.len()
+        });
+        drain(vec![pump], Duration::from_secs(60)).await;
+        assert_eq!(reader.await.unwrap(), 60_000);
+        let (pump, source, _sink) = pumped();
+        drain(vec![pump], Duration::from_millis(1)).await;
+        drop(source);
+        let (pump, mut source, mut sink) = pumped();
+        // One that writes on is left after a megabyte; both ends go with the pump.
+        let writer = tokio::task::spawn_blocking(move || while source.write_all(&[7; 4096]).is_ok() {});
+        let reader = tokio::task::spawn_blocking(move || while sink.read(&mut [0; 4096]).unwrap() > 0 {});
+        drain(vec![pump], Duration::from_millis(1)).await;
+        writer.await.unwrap();
+        reader.await.unwrap();
+    }
+
+    #[tokio::test]
     async fn a_file_takes_everything() {
         let path = std::env::temp_dir().join(format!("shim-pump-{}", std::process::id()));
         let (from, source) = pipe_with(PipeFlags::CLOEXEC).unwrap();
@@ -146,7 +211,7 @@ mod tests {
         let pump = Pump::start(from, File::create(&path).unwrap().into()).unwrap();
         source.write_all(b"line\n").unwrap();
         drop(source);
-        while !pump.0.is_finished() {
+        while !pump.task.is_finished() {
             tokio::task::yield_now().await;
         }
         assert_eq!(std::fs::read(&path).unwrap(), b"line\n");

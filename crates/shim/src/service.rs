@@ -4,6 +4,7 @@
 //! later by what follows that (shim.rs); a caller that goes away in the meantime changes nothing.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use containerd_shim::api::{
@@ -17,7 +18,10 @@ use containerd_shim::{Task, TtrpcContext, TtrpcResult};
 use crate::fault::Result;
 use crate::reply::{self, Reply};
 use crate::shim::Shim;
-use crate::{control, lifecycle, queries};
+use crate::{control, lifecycle, pump, queries};
+
+/// For how long the reader of what is left of an ended process's output may take nothing.
+const DRAIN: Duration = Duration::from_secs(2);
 
 /// The shim's state, and those that use it: the methods, and the reaper.
 #[derive(Clone, Debug)]
@@ -59,6 +63,9 @@ impl Task for Service {
     }
 
     async fn delete(&self, _: &TtrpcContext, request: DeleteRequest) -> TtrpcResult<DeleteResponse> {
+        // The client stops reading, or the shim ends, when it has its answer.
+        let outputs = self.now(|shim| lifecycle::outputs(shim, &request))?;
+        pump::drain(outputs, DRAIN).await;
         self.later(|shim, reply| lifecycle::delete(shim, request, reply)).await
     }
 

@@ -6,7 +6,7 @@
 //! could rewrite its own log.
 
 use std::ffi::OsString;
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
@@ -15,11 +15,15 @@ use std::process::{Command, Stdio};
 use containerd_shim::api::Options;
 use rtc_sys::CallExt;
 use rtc_sys::process::{with_default_signals, with_files};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::fault::{Fault, Result};
 use crate::pump::Pump;
+
+/// How long a logging program may take until it is ready. Nobody else is served in the meantime.
+const READY: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 
 /// Where a process's input comes from and its output goes to, in containerd's words: paths of fifos, or URIs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,7 +43,10 @@ pub(crate) struct Opened {
     pub(crate) kept: Vec<OwnedFd>,
     /// The writing end of the input: closed when the client says so.
     pub(crate) stdin: Option<OwnedFd>,
-    pub(crate) pumps: Vec<Pump>,
+    /// What carries its input to a terminal.
+    pub(crate) input: Option<Pump>,
+    /// What carries its output to a file, or from a terminal.
+    pub(crate) outputs: Vec<Pump>,
 }
 
 impl Opened {
@@ -71,26 +78,24 @@ impl Opened {
     /// Connects a terminal's master.
     pub(crate) fn terminal(streams: &Streams, master: &OwnedFd, names: [&str; 2]) -> Result<Self> {
         let mut opened = Self::default();
-        let mut connect = |from: OwnedFd, to: OwnedFd| -> Result<()> {
-            opened.pumps.push(Pump::start(from, to)?);
-            Ok(())
-        };
         let copy = || master.try_clone().call("fcntl", "F_DUPFD_CLOEXEC");
         if !streams.stdin.is_empty() {
             // Both ends in one, so that it never ends: clients come and go.
-            connect(open(fifo(&streams.stdin)?, OFlags::RDWR | OFlags::NONBLOCK)?, copy()?)?;
+            let from = open(fifo(&streams.stdin)?, OFlags::RDWR | OFlags::NONBLOCK)?;
+            opened.input = Some(Pump::start(from, copy()?)?);
         }
-        match Output::parse(&streams.stdout)? {
-            Output::None => connect(copy()?, open(Path::new("/dev/null"), OFlags::WRONLY)?)?,
-            Output::Fifo(path) => connect(copy()?, open(&path, OFlags::RDWR | OFlags::NONBLOCK)?)?,
-            Output::File(path) => connect(copy()?, log_file(&path)?)?,
+        let to = match Output::parse(&streams.stdout)? {
+            Output::None => Some(open(Path::new("/dev/null"), OFlags::WRONLY)?),
+            Output::Fifo(path) => Some(open(&path, OFlags::RDWR | OFlags::NONBLOCK)?),
+            Output::File(path) => Some(log_file(&path)?),
             Output::Program { path, arguments } => {
                 let mut logger = Self::default();
                 logger.log_by(&path, &arguments, names)?;
-                if let Some(to) = logger.given[1].take() {
-                    connect(copy()?, to)?;
-                }
+                logger.given[1].take()
             }
+        };
+        if let Some(to) = to {
+            opened.outputs.push(Pump::start(copy()?, to)?);
         }
         Ok(opened)
     }
@@ -104,7 +109,7 @@ impl Opened {
             }
             Output::File(path) => {
                 let (from, to) = pipe()?;
-                self.pumps.push(Pump::start(from, log_file(&path)?)?);
+                self.outputs.push(Pump::start(from, log_file(&path)?)?);
                 self.given[number] = Some(to);
             }
             Output::Program { .. } => return Err(Fault::unknown("a logging program takes stdout and stderr together")),
@@ -124,10 +129,16 @@ impl Opened {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         with_files(with_default_signals(&mut command), vec![stdout, stderr, readiness])?;
         // Its end is nobody's to wait for: the reaper takes it.
-        drop(command.spawn().call("spawn", program.display())?);
+        let mut logger = command.spawn().call("spawn", program.display())?;
         // The command holds the writing end until it goes.
         drop(command);
-        rustix::io::read(&ready, &mut [0]).call("read", "readiness")?;
+        let ready = &mut [PollFd::new(&ready, PollFlags::IN)];
+        if rustix::io::retry_on_intr(|| poll(ready, Some(&READY))).call("poll", "readiness")? == 0 {
+            // It may have ended.
+            let _ = logger.kill();
+            let program = program.display();
+            return Err(Fault::unknown(format!("{program} didn't close its descriptor 5 within {} s", READY.tv_sec)));
+        }
         self.given[1] = Some(out);
         self.given[2] = Some(err);
         Ok(())
@@ -197,6 +208,9 @@ fn open(path: &Path, flags: OFlags) -> Result<OwnedFd> {
 }
 
 fn log_file(path: &Path) -> Result<OwnedFd> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).call("mkdir", folder.display())?;
+    }
     let file = OpenOptions::new().append(true).create(true).open(path).call("open", path.display())?;
     Ok(file.as_fd().try_clone_to_owned().call("fcntl", "F_DUPFD_CLOEXEC")?)
 }
@@ -219,6 +233,14 @@ mod tests {
         assert_eq!(Output::parse("binary:///bin/log?--to=x%3Dy&-v"), Ok(program));
         assert!(Output::parse("npipe://x").is_err());
         assert!(fifo("vsock://3").is_err());
+    }
+
+    #[test]
+    fn a_log_file_s_folder_is_made() {
+        let top = std::env::temp_dir().join(format!("shim-log-folder-{}", std::process::id()));
+        log_file(&top.join("a/b/log")).unwrap();
+        assert!(top.join("a/b/log").is_file());
+        fs::remove_dir_all(&top).unwrap();
     }
 
     #[test]

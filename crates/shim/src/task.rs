@@ -52,8 +52,9 @@ pub(crate) struct Process {
     pub(crate) stdin: Option<OwnedFd>,
     /// The master of its terminal.
     pub(crate) console: Option<OwnedFd>,
-    /// They end with this.
-    pumps: Vec<Pump>,
+    /// What carries its input; it ends with this, as those of its output do.
+    input: Option<Pump>,
+    outputs: Vec<Pump>,
     /// Who waits for its end.
     pub(crate) waiters: Vec<Reply<WaitResponse>>,
 }
@@ -70,7 +71,8 @@ impl Process {
             kept: Vec::new(),
             stdin: None,
             console: None,
-            pumps: Vec::new(),
+            input: None,
+            outputs: Vec::new(),
             waiters: Vec::new(),
         }
     }
@@ -79,17 +81,24 @@ impl Process {
     pub(crate) fn keep(&mut self, opened: Opened) {
         self.kept.extend(opened.kept);
         self.stdin = opened.stdin;
-        self.pumps.extend(opened.pumps);
+        self.input = opened.input;
+        self.outputs.extend(opened.outputs);
     }
 
-    /// Takes note of its end. What its terminal still holds is carried on.
+    /// Takes note of its end. What is left of its output is carried on.
     pub(crate) fn end(&mut self, status: u32) {
         self.phase = Phase::Stopped;
         self.status = status;
         self.exited_at = Some(Timestamp::now());
         self.kept.clear();
         self.stdin = None;
+        self.input = None;
         self.console = None;
+    }
+
+    /// What may still be on the way of its output, once it has ended.
+    pub(crate) fn take_outputs(&mut self) -> Vec<Pump> {
+        if self.phase == Phase::Stopped { std::mem::take(&mut self.outputs) } else { Vec::new() }
     }
 
     /// The pid as messages have it.
@@ -110,6 +119,8 @@ pub(crate) struct Task {
     pub(crate) own_pids: bool,
     pub(crate) init: Process,
     pub(crate) execs: BTreeMap<String, Process>,
+    /// Its first process has ended, but others that Exec brought have not: nobody is told before.
+    pub(crate) end_is_held: bool,
     /// None before there is a process.
     pub(crate) cgroup: Option<Watched>,
 }
