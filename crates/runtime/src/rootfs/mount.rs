@@ -171,7 +171,7 @@ impl<'a> Mounter<'a> {
             _ if readonly => data.push("ro".to_owned()),
             _ => {}
         }
-        let mount = match tree::new_filesystem(kind, source, data.iter().map(String::as_str), attrs) {
+        let mount = match new_filesystem(kind, source, &data, attrs, &place) {
             // The network namespace, which sysfs shows, belongs to another user namespace: the host's is the same.
             Err(e) if kind == "sysfs" && is(&e, Errno::EPERM) => return self.host_sysfs(plan, &place),
             // The user namespace has no group 5, so nobody in it misses it.
@@ -244,6 +244,14 @@ impl<'a> Mounter<'a> {
             _ => Err(not_ordinary(kind)),
         }
     }
+}
+
+/// The file system that is to be attached to `place`.
+fn new_filesystem(kind: &str, source: &str, data: &[String], attrs: u64, place: &path::Place) -> Result<OwnedFd> {
+    if tree::has_long_value(data) {
+        return tree::new_filesystem_by_mount(kind, source, data, attrs, &place.fd);
+    }
+    tree::new_filesystem(kind, source, data.iter().map(String::as_str), attrs)
 }
 
 fn is(error: &Error, errno: Errno) -> bool {

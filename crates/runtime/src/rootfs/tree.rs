@@ -1,11 +1,15 @@
 //! Detached mounts: made or cloned, changed, and attached, always from descriptor to descriptor.
 
+use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rtc_sys::mount::{MountAttr, attr, mount_setattr};
 use rtc_sys::{CallExt, Errno};
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags};
+use rustix::fs::{Mode, OFlags};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
+};
 
 use super::options::{Attrs, Bind};
 use crate::error::{Error, Kind, Result};
@@ -43,6 +47,80 @@ pub(crate) fn new_filesystem<'a>(
     rustix::mount::fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, flags)
         .call("fsmount", format_args!("{kind}, {attrs:#x}"))
         .map_err(|e| with_log(&fs, e))
+}
+
+/// Longest value that fsconfig(2) takes, in bytes.
+const LONGEST_VALUE: usize = 255;
+
+/// Bytes of options that mount(2) takes: a page, with a byte for its end. More would be cut off without a word.
+const LONGEST_DATA: usize = 4095;
+
+/// Whether an option is too long for [`new_filesystem`], as a list of overlay's layers may be.
+pub(crate) fn has_long_value(data: &[String]) -> bool {
+    data.iter().any(|entry| entry.split_once('=').is_some_and(|(_, value)| value.len() > LONGEST_VALUE))
+}
+
+/// As [`new_filesystem`], by mount(2), for options that fsconfig(2) doesn't take.
+///
+/// mount(2) wants an attached place, and gives no descriptor: so it mounts within a tmpfs that is attached to `place` for
+/// that long. Changes the working directory meanwhile.
+pub(crate) fn new_filesystem_by_mount(
+    kind: &str,
+    source: &str,
+    data: &[String],
+    attrs: u64,
+    place: impl AsFd,
+) -> Result<OwnedFd> {
+    let (flags, text) = mount_data(data)?;
+    let scratch = new_filesystem("tmpfs", "tmpfs", ["size=4k", "mode=700"], attr::NOSUID | attr::NODEV | attr::NOEXEC)?;
+    rustix::fs::mkdirat(&scratch, "new", Mode::RWXU).call("mkdirat", "new")?;
+    let flags_of_here = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let here = rustix::fs::open(".", flags_of_here, Mode::empty()).call("open", ".")?;
+    attach(&scratch, place)?;
+    rustix::process::fchdir(&scratch).call("fchdir", "tmpfs")?;
+    let made = rustix::mount::mount(source, "new", kind, flags, Some(text.as_c_str()))
+        .call("mount", format_args!("{kind}, {}", text.to_string_lossy()))
+        .and_then(|()| clone_path(Path::new("new"), Bind::One));
+    let swept = rustix::mount::unmount(".", UnmountFlags::DETACH).call("umount2", ".");
+    rustix::process::fchdir(&here).call("fchdir", "back")?;
+    let tree = made?;
+    swept?;
+    let clear = if attrs & attr::ATIME == 0 { 0 } else { attr::ATIME };
+    set_attrs(tree.as_fd(), false, Attrs { set: attrs, clear })?;
+    Ok(tree)
+}
+
+/// Options as mount(2) takes them: those of every file system as flags, the others as one text.
+fn mount_data(data: &[String]) -> Result<(MountFlags, CString)> {
+    let mut flags = MountFlags::empty();
+    let mut rest = Vec::new();
+    for entry in data {
+        match entry.as_str() {
+            "rw" => {}
+            "ro" => flags |= MountFlags::RDONLY,
+            "sync" => flags |= MountFlags::SYNCHRONOUS,
+            "dirsync" => flags |= MountFlags::DIRSYNC,
+            "lazytime" => flags |= MountFlags::LAZYTIME,
+            other => rest.push(quoted(other)),
+        }
+    }
+    let text = rest.join(",");
+    if text.len() > LONGEST_DATA {
+        let why = format!("{} bytes of mount options are more than the {LONGEST_DATA} that mount(2) takes", text.len());
+        return Err(Error::new(Kind::Invalid, why));
+    }
+    let text = CString::new(text).map_err(|_| Error::new(Kind::Invalid, "a mount option has a zero byte"))?;
+    Ok((flags, text))
+}
+
+/// SELinux contexts may have commas, and are quoted then.
+fn quoted(entry: &str) -> String {
+    match entry.split_once('=') {
+        Some((key, value)) if key.ends_with("context") && value.contains(',') && !value.starts_with('"') => {
+            format!("{key}=\"{value}\"")
+        }
+        _ => entry.to_owned(),
+    }
 }
 
 /// The error with what the file system logged about it.
@@ -118,4 +196,30 @@ pub(crate) fn set_idmap(mount: BorrowedFd<'_>, recursive: bool, userns: Borrowed
         Errno::EINVAL => Error::new(Kind::Invalid, format!("the file system doesn't support id mappings: {e}")),
         _ => e.into(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn strings(entries: &[&str]) -> Vec<String> {
+        entries.iter().map(|&entry| entry.to_owned()).collect()
+    }
+
+    #[test]
+    fn only_long_values_need_mount() {
+        let value = |length| strings(&["ro", &format!("lowerdir={}", "x".repeat(length))]);
+        assert!(!has_long_value(&value(255)));
+        assert!(has_long_value(&value(256)));
+    }
+
+    #[test]
+    fn options_become_flags_and_a_text() {
+        let data = strings(&["ro", "lowerdir=/a:/b", "rw", "lazytime", "context=u:r:t:s0:c1,c2", "volatile"]);
+        let (flags, text) = mount_data(&data).unwrap();
+        assert_eq!(flags, MountFlags::RDONLY | MountFlags::LAZYTIME);
+        assert_eq!(text.to_str(), Ok("lowerdir=/a:/b,context=\"u:r:t:s0:c1,c2\",volatile"));
+        let error = mount_data(&strings(&[&"x".repeat(4096)])).unwrap_err();
+        assert_eq!(error.to_string(), "4096 bytes of mount options are more than the 4095 that mount(2) takes");
+    }
 }

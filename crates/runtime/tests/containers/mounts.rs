@@ -25,6 +25,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("mounts::ids_of_what_the_container_has_mounted_are_mapped", idmapped_inside),
     ("mounts::the_bundle_itself_may_be_the_root", bundle_as_root),
     ("mounts::a_missing_source_is_named", missing_source),
+    ("mounts::options_may_be_longer_than_fsconfig_takes", long_options),
 ];
 
 fn mkdir(bundle: &Bundle, path: &str, mode: u32) {
@@ -294,4 +295,19 @@ fn bundle_as_root() {
     bundle.set("/root/path", ".".into());
     bundle.mount("/m", "bind", "data", &["rbind"]);
     assert_eq!(bundle.good(), "/bin\n/config.json\nbound\n");
+}
+
+/// podman's volumes with `:O` in a user's folder: overlay's layers are more than 255 bytes.
+fn long_options() {
+    let mut bundle =
+        Bundle::new("longoptions", "cat /over/a /over/b; touch /over/c 2>&1; grep -c ' /over ' /proc/mounts; pwd");
+    let layer = |name: &str| {
+        let dir = bundle.dir.join(format!("{name}{}", "x".repeat(150)));
+        fs::create_dir(&dir).unwrap();
+        fs::write(dir.join(name), format!("{name}\n")).unwrap();
+        dir.display().to_string()
+    };
+    let option = format!("lowerdir={}:{}", layer("a"), layer("b"));
+    bundle.mount("/over", "overlay", "overlay", &[&option, "ro", "nodev", "noatime"]);
+    assert_eq!(bundle.good(), "a\nb\ntouch: /over/c: Read-only file system\n1\n/\n");
 }
