@@ -103,12 +103,16 @@ impl Shim {
         Ok(self.api.create(patience(), &request).await?.pid)
     }
 
-    async fn begin(&self, exec_id: &str) -> u32 {
+    async fn try_to_begin(&self, exec_id: &str) -> TtrpcResult<u32> {
         let request = StartRequest { id: self.id.clone(), exec_id: exec_id.into(), ..StartRequest::default() };
-        self.api.start(patience(), &request).await.unwrap().pid
+        Ok(self.api.start(patience(), &request).await?.pid)
     }
 
-    async fn exec(&self, exec_id: &str, terminal: bool, stdout: &Path, args: &[&str]) {
+    async fn begin(&self, exec_id: &str) -> u32 {
+        self.try_to_begin(exec_id).await.unwrap()
+    }
+
+    async fn add(&self, exec_id: &str, terminal: bool, stdout: &Path, args: &[&str]) {
         let spec = json!({ "args": args, "cwd": "/", "user": { "uid": 0, "gid": 0 }, "terminal": terminal });
         let request = ExecProcessRequest {
             id: self.id.clone(),
@@ -119,7 +123,23 @@ impl Shim {
             ..ExecProcessRequest::default()
         };
         self.api.exec(patience(), &request).await.unwrap();
+    }
+
+    async fn exec(&self, exec_id: &str, terminal: bool, stdout: &Path, args: &[&str]) {
+        self.add(exec_id, terminal, stdout, args).await;
         self.begin(exec_id).await;
+    }
+
+    /// What grows with what is forgotten: the shim's descriptors and children, the bundle's files.
+    fn holdings(&self) -> [Vec<String>; 3] {
+        let pid = self.process.as_ref().unwrap().id();
+        let read = |folder: &Path| -> Vec<_> { std::fs::read_dir(folder).unwrap().map(Result::unwrap).collect() };
+        let fds = read(format!("/proc/{pid}/fd").as_ref()).len();
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+        let mut files: Vec<_> =
+            read(&self.bundle).iter().map(|file| file.file_name().to_string_lossy().into()).collect();
+        files.sort();
+        [vec![fds.to_string()], vec![children], files]
     }
 
     async fn wait(&self, exec_id: &str) -> u32 {
@@ -235,6 +255,35 @@ async fn all_of_a_terminal_s_output_comes_before_the_answer_to_delete() {
     // Had it been lost, the reader would wait for ever: it is given something in its place, which the fifo takes as well.
     other.write_all(&[b'!'; LENGTH - 60_000]).unwrap();
     assert!(reader.await.unwrap().iter().all(|byte| *byte == b'y'));
+    shim.kill(9).await.unwrap();
+    shim.wait("").await;
+    shim.delete("").await;
+    shim.end().await;
+}
+
+#[tokio::test]
+async fn execs_leave_nothing_behind() {
+    let shim = Shim::start("execs", "while :; do sleep 1000; done", |bundle| bundle).await;
+    shim.create(false, none()).await.unwrap();
+    shim.begin("").await;
+    let out = shim.fifo("out");
+    // Nothing is read: it must not be more than the fifo takes.
+    let _fifo = std::fs::File::options().read(true).write(true).open(&out).unwrap();
+    let before = shim.holdings();
+    for round in 0..10 {
+        // Named as the first process's file is, too.
+        let name = if round == 0 { "init".to_owned() } else { format!("exec{round}") };
+        shim.exec(&name, round % 2 == 0, &out, &["/bin/busybox", "echo", "hello"]).await;
+        assert_eq!(shim.wait(&name).await, 0);
+        assert_eq!(shim.delete(&name).await, 0);
+        shim.add("none", round % 2 == 0, &out, &["/no/such/program"]).await;
+        assert!(shim.try_to_begin("none").await.is_err());
+        assert_eq!(shim.delete("none").await, 255);
+        shim.add("nowhere", round % 2 == 0, Path::new("/no/such/fifo"), &["/bin/busybox", "sleep", "1000"]).await;
+        assert!(shim.try_to_begin("nowhere").await.is_err());
+        assert_eq!(shim.delete("nowhere").await, 255);
+    }
+    assert_eq!(shim.holdings(), before);
     shim.kill(9).await.unwrap();
     shim.wait("").await;
     shim.delete("").await;
