@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use rtc_tests::scratch::mounts_below;
 use rustix::process::Pid;
@@ -83,8 +84,7 @@ fn in_bundle(bundle: &Bundle, command: &str, args: &[&str], program: &[&str], pr
     };
     let all = attack(usize::MAX, Victim::All).calls;
     assert!(all > 20, "{command} makes {all} calls");
-    let every = std::env::var_os("RTC_EVERY_CALL").is_some();
-    let stride = if every { 1 } else { all.div_ceil(SAMPLE) };
+    let stride = stride(all);
     let mut killed = 0;
     for at in (1..=all).step_by(stride) {
         // Not all runs make the same number of calls.
@@ -92,6 +92,11 @@ fn in_bundle(bundle: &Bundle, command: &str, args: &[&str], program: &[&str], pr
         killed += usize::from(attack(at, Victim::All).killed);
     }
     assert!(killed >= 2 * (all / stride) * 9 / 10, "{command}: killed {killed} times on {all} calls");
+}
+
+/// From one call that is tried to the next, of `all`.
+fn stride(all: usize) -> usize {
+    if std::env::var_os("RTC_EVERY_CALL").is_some() { 1 } else { all.div_ceil(SAMPLE) }
 }
 
 #[test]
@@ -139,6 +144,43 @@ fn create_without_a_mount_namespace() {
         namespaces.retain(|namespace| namespace["type"] != "mount");
     });
     in_bundle(&bundle, "create", &[], &[], |_| {});
+}
+
+/// A virtual device would be gone with its namespace: where no container comes of it, it is back on the host.
+#[test]
+fn create_with_a_network_device() {
+    let (name, peer) = (format!("rtck{}", std::process::id()), format!("rtcp{}", std::process::id()));
+    let ip = |args: &[&str]| {
+        Command::new("ip").args(args).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success()
+    };
+    let bundle = bundle().with(|config| config["linux"]["netDevices"] = json!({ &name: { "name": "eth9" } }));
+    let (line, output) = (bundle.command("create", &[]), bundle.file("output"));
+    let (mut back, mut all) = (0, usize::MAX);
+    let mut at = usize::MAX;
+    loop {
+        if !ip(&["link", "show", &name]) {
+            // With the other end goes one that is still in a namespace on its way out.
+            ip(&["link", "del", &peer]);
+            assert!(ip(&["link", "add", &name, "type", "veth", "peer", "name", &peer]));
+        }
+        let trace = trace::run(&line, &output, at, Victim::Caller);
+        let state = bundle.call("state", &[]);
+        bundle.call("delete", &["--force"]).ok();
+        let stands = state.status == 0 && state.stdout.contains("\"status\": \"created\"");
+        if trace.status != Some(0) && !stands {
+            assert!(ip(&["link", "show", &name]), "killed at call {at}: {trace:?}, {state:?}");
+            back += 1;
+        }
+        if at == usize::MAX {
+            (all, at) = (trace.calls, 0);
+        }
+        at += stride(all);
+        if at > all {
+            break;
+        }
+    }
+    ip(&["link", "del", &peer]);
+    assert!(back > SAMPLE / 3, "{back} of {SAMPLE}");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use nix::sys::signal::SigSet;
 use oci_spec::runtime::LinuxNetDevice;
-use rtc_sys::clone::{self, Clone3, Cloned};
+use rtc_sys::clone::{self, Clone3, Cloned, flags};
 use rtc_sys::netlink::{Attributes, Connection, Message, field};
 use rtc_sys::{CallExt, Errno};
 use rustix::fs::OFlags;
@@ -173,6 +173,17 @@ impl Moves {
     }
 }
 
+impl Moves {
+    /// Leaves this process in the container's namespace. Answers to what the killed one has asked may wait on the
+    /// connections that it shares.
+    fn connect_anew(&mut self) -> Result<()> {
+        self.host.connection = Connection::open(libc::NETLINK_ROUTE)?;
+        clone::setns(self.container.namespace.as_fd(), flags::NEWNET)?;
+        self.container.connection = Connection::open(libc::NETLINK_ROUTE)?;
+        Ok(())
+    }
+}
+
 fn missing() -> Error {
     Error::new(Kind::Invalid, "there is no such network device on the host")
 }
@@ -199,7 +210,7 @@ impl Guard {
                 // Nobody writes: this ends with the last writer.
                 let _ = rustix::io::retry_on_intr(|| rustix::io::read(&reader, &mut [0; 1]));
                 // Init is killed a moment after that, unless the container stands already.
-                if process::wait_for_end(init, VANISH).is_ok() {
+                if process::wait_for_end(init, VANISH).and_then(|()| moves.connect_anew()).is_ok() {
                     moves.take_back();
                 }
                 clone::exit(0)
