@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode};
 /// The first argument of this program inside that root.
 pub(crate) const INSIDE: &str = "--inside";
 
-/// What is mounted is gone with the process.
+/// What is mounted is gone with the process. All of it is shared, as systemd has it on most hosts.
 const ENTER: &str = r#"
 root=$1 scratch=$2; shift 2
 mount --make-rprivate /
@@ -23,6 +23,7 @@ mount --bind "$scratch" "$root/tmp/scratch"
 cd "$root"
 pivot_root . mnt
 busybox umount -l /mnt
+busybox mount --make-rshared /
 cd /tmp/scratch
 exec ./differential --inside /tmp/scratch "$@"
 "#;

@@ -271,6 +271,11 @@ mod tests {
         temp.class("gold", "");
         let placed = place_in(&temp.0, &rdt(r#"{"closID":"gold","enableMonitoring":true}"#), "c", |_| Ok(())).unwrap();
         assert!(temp.0.join("gold/mon_groups/c").is_dir());
+        placed.add(7).unwrap();
+        for tasks in [temp.0.join("gold/tasks"), temp.0.join("gold/mon_groups/c/tasks")] {
+            assert_eq!(fs::read_to_string(&tasks).unwrap(), "7");
+            fs::remove_file(&tasks).unwrap();
+        }
         placed.remove().unwrap();
         assert!(!temp.0.join("gold/mon_groups/c").exists());
     }
