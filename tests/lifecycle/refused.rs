@@ -171,3 +171,22 @@ fn nothing_of_a_container_that_forks_all_the_time() {
         }
     });
 }
+
+/// At restore the container couldn't make it, and nothing of the host's may come from an image.
+#[test]
+fn a_mount_of_a_hook() {
+    let bundle = Bundle::new(&["sleep", "1000"]);
+    let place = bundle.dir().join("rootfs/tmp");
+    let bundle = bundle.with(|config| {
+        let script = format!("busybox mount -t tmpfs of-a-hook {}", place.display());
+        let hook = json!({ "path": "/usr/bin/busybox", "args": ["sh", "-c", script] });
+        config["hooks"] = json!({ "createContainer": [hook] });
+    });
+    with_rtc(|| {
+        let bundle = bundle.running();
+        refused(
+            &bundle,
+            &["mount on /tmp (tmpfs)", "a hook or somebody outside has made it", "let config.json mount it"],
+        );
+    });
+}

@@ -105,6 +105,7 @@ fn checkpoint(tree: &Tree, dir: &Dir, leave_running: bool) -> dump::Report {
         files: &files,
         externals: &[],
         mounts: &mounts,
+        may_mount: true,
         leave_running,
         check_only: false,
     };

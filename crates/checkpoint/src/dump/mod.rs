@@ -87,6 +87,8 @@ pub struct Options<'a> {
     pub externals: &'a [External],
     /// The mounts that the runtime makes from config.json.
     pub mounts: &'a [Given],
+    /// Its processes may have made more: CAP_SYS_ADMIN is in the bounding set.
+    pub may_mount: bool,
     /// Let the container live on.
     pub leave_running: bool,
     /// Only look: find out what can't be saved.
@@ -221,6 +223,9 @@ impl Dump<'_> {
             kills: !self.options.leave_running && !self.options.check_only,
         };
         let mounts = mount::look(self.options.init, self.options.mounts, &mut blockers).context(|| "look at mounts")?;
+        if !self.options.may_mount {
+            mounts.refuse_own(&mut blockers);
+        }
         let mut files = FileDumper::new(env)?;
         let steps = if self.options.check_only { &STEPS[..LOOKING] } else { &STEPS[..] };
         for (i, (name, step)) in steps.iter().enumerate() {

@@ -1,10 +1,13 @@
 //! What config.json allows the processes of an image, in the engine's terms.
 
 use anyhow::Result;
-use oci_spec::runtime::{IOPriorityClass, LinuxNamespaceType, LinuxSchedulerPolicy, PosixRlimitType, Process, Spec};
+use oci_spec::runtime::{
+    Capability, IOPriorityClass, LinuxNamespaceType, LinuxSchedulerPolicy, PosixRlimitType, Process, Spec,
+};
 use rtc_checkpoint::image::tree::Filter;
 use rtc_checkpoint::resource::mount::Given;
 use rtc_checkpoint::restore::Authority;
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::path::Path;
 
@@ -16,14 +19,6 @@ pub(crate) fn of(spec: &Spec) -> Result<Authority> {
     let none = Process::default();
     let process = spec.process().as_ref().unwrap_or(&none);
     let sets = process.capabilities().as_ref();
-    let mask = |set: Option<&std::collections::HashSet<oci_spec::runtime::Capability>>| {
-        // The type prints itself without CAP_.
-        let number = |name: String| {
-            rtc_runtime::known_capabilities().iter().position(|known| known.strip_prefix("CAP_") == Some(&name))
-        };
-        let numbers = set.into_iter().flatten().filter_map(|name| number(name.to_string()));
-        numbers.fold(0, |mask, number| mask | 1 << number)
-    };
     Ok(Authority {
         bounding: mask(sets.and_then(|sets| sets.bounding().as_ref())),
         permitted: mask(sets.and_then(|sets| sets.permitted().as_ref())),
@@ -40,6 +35,23 @@ pub(crate) fn of(spec: &Spec) -> Result<Authority> {
         oom_score_adj: process.oom_score_adj().unwrap_or_else(own_oom_score),
         realtime: realtime(process),
     })
+}
+
+/// A set of capabilities as the kernel's bits.
+fn mask(set: Option<&HashSet<Capability>>) -> u64 {
+    // The type prints itself without CAP_.
+    let number = |name: String| {
+        rtc_runtime::known_capabilities().iter().position(|known| known.strip_prefix("CAP_") == Some(&name))
+    };
+    let numbers = set.into_iter().flatten().filter_map(|name| number(name.to_string()));
+    numbers.fold(0, |mask, number| mask | 1 << number)
+}
+
+/// Whether the container's processes can have made mounts: CAP_SYS_ADMIN is in their bounding set.
+pub(crate) fn may_mount(spec: &Spec) -> bool {
+    let sets = spec.process().as_ref().and_then(|process| process.capabilities().as_ref());
+    let bounding = sets.and_then(|sets| sets.bounding().as_ref());
+    bounding.is_some_and(|set| set.contains(&Capability::SysAdmin))
 }
 
 /// The devices that every container has (config-linux, "Default Devices").

@@ -208,7 +208,8 @@ impl Checkpoint {
             file_locks: true,
             shell_job: self.common.shell_job || config.shell_job,
         };
-        let mut mounts = authority::given_mounts(&container.spec()?);
+        let spec = container.spec()?;
+        let mut mounts = authority::given_mounts(&spec);
         mounts.extend(container.has_notify_mount().then(authority::notify_mount));
         let options = dump::Options {
             id: container.id(),
@@ -217,6 +218,7 @@ impl Checkpoint {
             files: &files,
             externals: &externals,
             mounts: &mounts,
+            may_mount: authority::may_mount(&spec),
             leave_running: self.leaves_running(config),
             check_only: self.check,
         };

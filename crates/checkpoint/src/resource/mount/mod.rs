@@ -64,6 +64,20 @@ pub fn look(init: i32, given: &[Given], blockers: &mut Vec<Blocker>) -> Result<P
     Ok(Plan { places })
 }
 
+impl Plan {
+    /// Refuses the container's own mounts where its processes can't have made any, as they can't at restore: they are of
+    /// a hook, or of somebody outside.
+    pub(crate) fn refuse_own(&self, blockers: &mut Vec<Blocker>) {
+        let own = |place: &&Place| matches!(place.origin, Origin::Tmpfs(_) | Origin::Bind(_));
+        blockers.extend(self.places.iter().filter(own).map(|place| Blocker {
+            pid: 0,
+            what: format!("mount on {} ({})", place.mount.mountpoint, place.mount.fs_type),
+            why: "the container has no CAP_SYS_ADMIN, so a hook or somebody outside has made it".into(),
+            remedy: "let config.json mount it".into(),
+        }));
+    }
+}
+
 /// Saves what [`look`] planned, from a thread inside the namespaces of `init`, whose tasks are stopped.
 ///
 /// # Errors
