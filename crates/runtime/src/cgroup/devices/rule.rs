@@ -30,7 +30,7 @@ pub(in crate::cgroup) struct Rule {
 }
 
 /// What is allowed behind all rules, as runc does: to make any node, and to use those that every container has.
-const DEFAULTS: [Rule; 9] = [
+const DEFAULTS: [Rule; 10] = [
     Rule { allow: true, device: None, major: None, minor: None, access: MKNOD },
     char_device(1, Some(3)), // null
     char_device(1, Some(5)), // zero
@@ -40,6 +40,8 @@ const DEFAULTS: [Rule; 9] = [
     char_device(5, Some(0)), // tty
     char_device(5, Some(2)), // ptmx
     char_device(136, None),  // pts/N, and console, which is one of them
+    // net/tun, which nobody gets by default, but may have bound: of use to its network namespace's administrator alone.
+    char_device(10, Some(200)),
 ];
 
 const fn char_device(major: u32, minor: Option<u32>) -> Rule {

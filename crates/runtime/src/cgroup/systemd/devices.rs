@@ -71,7 +71,8 @@ mod tests {
             {"allow": true, "type": "c", "major": 10, "minor": 229, "access": "rwm"},
         ]);
         let defaults = "char-* m, block-* m, /dev/char/1:3 rwm, /dev/char/1:5 rwm, /dev/char/1:7 rwm, \
-                        /dev/char/1:8 rwm, /dev/char/1:9 rwm, /dev/char/5:0 rwm, /dev/char/5:2 rwm, char-136 rwm, ";
+                        /dev/char/1:8 rwm, /dev/char/1:9 rwm, /dev/char/5:0 rwm, /dev/char/5:2 rwm, char-136 rwm, \
+                        /dev/char/10:200 rwm, ";
         assert_eq!(names(json).unwrap(), format!("block-8 rw, /dev/char/10:229 rwm, {defaults}"));
     }
 
