@@ -136,7 +136,12 @@ impl Placement {
     pub fn make(&mut self, wanted: &Wanted<'_>, note: &mut dyn FnMut(bool) -> Result<()>) -> Result<Option<Made>> {
         if let Some(scope) = self.scope.clone() {
             note(false)?;
-            return self.make_scope(&scope, wanted).map(Some);
+            let made = self.make_scope(&scope, wanted);
+            // systemd keeps a slice that was made by request, whatever became of the scope in it.
+            if made.is_err() && scope.inner.is_some() {
+                self.remove_leftover().unwrap_or_else(|e| log::debug!("{e}"));
+            }
+            return made.map(Some);
         }
         let made = Hierarchy::find().and_then(|hierarchy| {
             let taken_over = hierarchy.open(self)?.is_some();
