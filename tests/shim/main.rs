@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use containerd_shim::api::{
-    CreateTaskRequest, DeleteRequest, Empty, ExecProcessRequest, KillRequest, Options, ShutdownRequest, StartRequest,
-    WaitRequest,
+    CreateTaskRequest, DeleteRequest, DeleteResponse, Empty, ExecProcessRequest, KillRequest, Options, ShutdownRequest,
+    StartRequest, WaitRequest,
 };
 use containerd_shim::protos::events::task::TaskExit;
 use containerd_shim::protos::protobuf::well_known_types::any::Any;
@@ -22,6 +22,7 @@ use containerd_shim::protos::shim_async::{Client, Events, TaskClient, create_eve
 use containerd_shim::protos::ttrpc::asynchronous::Server;
 use containerd_shim::protos::ttrpc::context::with_duration;
 use containerd_shim::protos::ttrpc::{Code, Error};
+use containerd_shim::util::JsonOptions;
 use containerd_shim::{Context, TtrpcContext, TtrpcResult};
 use rtc_tests::Bundle;
 use rtc_tests::command::Runtime;
@@ -259,6 +260,23 @@ async fn all_of_a_terminal_s_output_comes_before_the_answer_to_delete() {
     shim.wait("").await;
     shim.delete("").await;
     shim.end().await;
+}
+
+/// Without an answer containerd would tell nobody that the container has ended.
+#[test]
+fn a_dead_shim_is_answered_for_where_rtc_can_t_be_called() {
+    let scratch = Scratch::new(&format!("shim-dead-{}", std::process::id()));
+    let bundle = Bundle::empty(scratch.path().join("bundle")).write();
+    let options = Options { binary_name: "/no/such/rtc".into(), ..Options::default() };
+    std::fs::write(bundle.join("options.json"), serde_json::to_vec(&JsonOptions::from(options)).unwrap()).unwrap();
+    std::fs::write(bundle.join("init.pid"), "77").unwrap();
+    let mut command = Command::new(shim_beside(&Runtime::new(scratch.path().join("state"))));
+    command.args(["-namespace", "state", "-id", "web", "-address", "/no-such", "-bundle"]).arg(&bundle).arg("delete");
+    let output = command.env("TTRPC_ADDRESS", "/no-such").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && said.contains("/no/such/rtc"), "{output:?}");
+    let answer = DeleteResponse::parse_from_bytes(&output.stdout).unwrap();
+    assert_eq!((answer.pid, answer.exit_status), (77, 137));
 }
 
 #[tokio::test]

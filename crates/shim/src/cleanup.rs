@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use containerd_shim::api::DeleteResponse;
 use containerd_shim::protos::protobuf::MessageField;
 use containerd_shim::protos::protobuf::well_known_types::timestamp::Timestamp;
+use rtc_sys::CallExt;
 
 use crate::bundle::Config;
 use crate::fault::Fault;
@@ -33,7 +34,8 @@ pub(crate) fn delete(namespace: &str, id: &str, bundle: &str) -> Result<DeleteRe
     let config = Config::load(&bundle).unwrap_or_default();
     let options = options::load(&bundle).unwrap_or_default();
     let mut call = Runtime::new(&options, namespace, &bundle, &config).call("delete", 0);
-    let status = call.command.args(["--force", id]).status().map_err(Fault::from);
+    let program = call.command.get_program().to_string_lossy().into_owned();
+    let status = call.command.args(["--force", id]).status().call("spawn", program).map_err(Fault::from);
     let status = status.map(|status| status.code().unwrap_or(1).unsigned_abs());
     let removed = status.and_then(|status| runtime::outcome("delete", &call.log, status));
     for outcome in [removed, mounts::unmount_all(&bundle.join(ROOTFS))] {
