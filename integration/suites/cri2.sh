@@ -1,7 +1,7 @@
 # What containerd 1.7 has not, with containerd 2 behind rtc's own shim: checkpoints by the CRI, volumes with the ids of
 # a pod.
 # guest: systemd
-# seconds: 59
+# seconds: 33
 
 suite=cri2-test
 programs=/usr/lib/rtc-peers/containerd2

@@ -1,6 +1,6 @@
 # docker compose and docker build with rtc as the default runtime.
 # guest: systemd
-# seconds: 57
+# seconds: 55
 
 . /rtc/suites/dockerd.sh
 

@@ -194,8 +194,8 @@ enum Work<'a> {
 }
 
 /// About how long the driver's checks and the whole-binary tests take, in seconds.
-const CHECKS_SECONDS: u32 = 15;
-const TESTS_SECONDS: u32 = 70;
+const CHECKS_SECONDS: u32 = 10;
+const TESTS_SECONDS: u32 = 45;
 
 /// What a run is to do.
 struct Plan<'a> {
