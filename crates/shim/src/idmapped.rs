@@ -108,9 +108,9 @@ impl Drop for Layers {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mounts::tests::apart;
     use crate::mounts::{mount_all, unmount_all};
     use containerd_shim::protos::api::Mount;
-    use rustix::mount::{MountFlags, mount};
     use std::os::unix::fs::MetadataExt;
 
     #[test]
@@ -128,9 +128,10 @@ mod tests {
 
     #[test]
     fn ids_of_lower_layers_are_shifted() {
-        let top = std::env::temp_dir().join(format!("shim-idmapped-{}", std::process::id()));
-        fs::create_dir_all(&top).unwrap();
-        mount("tmpfs", &top, "tmpfs", MountFlags::empty(), None).unwrap();
+        apart(shift_and_look);
+    }
+
+    fn shift_and_look(top: &Path) {
         for name in ["a", "b", "u", "w"] {
             fs::create_dir(top.join(name)).unwrap();
         }
@@ -167,7 +168,5 @@ mod tests {
         assert_eq!(ids("one"), (5, 6));
         assert!(fs::write(root.join("new"), "").is_err(), "it is to be read only");
         unmount_all(&root).unwrap();
-        unmount(&top, UnmountFlags::DETACH).unwrap();
-        fs::remove_dir(&top).unwrap();
     }
 }

@@ -187,8 +187,21 @@ const PROPAGATION: [(&str, MountPropagationFlags); 6] = [
 ];
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+    use rtc_sys::clone::{flags, unshare};
+
+    /// Runs a test with an empty file system at /tmp, in a mount namespace that goes with the test, however that ends.
+    pub(crate) fn apart(body: impl FnOnce(&Path) + Send + 'static) {
+        let thread = std::thread::spawn(|| {
+            unshare(flags::NEWNS).unwrap();
+            mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();
+            // tmpfs, as an overlay may not lie on an overlay here.
+            mount("tmpfs", "/tmp", "tmpfs", MountFlags::empty(), None).unwrap();
+            body(Path::new("/tmp"));
+        });
+        thread.join().unwrap();
+    }
 
     fn strings(words: &[&str]) -> Vec<String> {
         words.iter().map(|&word| word.to_owned()).collect()
@@ -215,15 +228,15 @@ mod tests {
 
     #[test]
     fn overlays_are_mounted_and_go_away() {
-        let top = env::temp_dir().join(format!("shim-mounts-{}", std::process::id()));
+        apart(mount_and_unmount);
+    }
+
+    fn mount_and_unmount(top: &Path) {
         let sub = |name: &str| {
             let path = top.join(name);
             fs::create_dir_all(&path).unwrap();
             path.to_string_lossy().into_owned()
         };
-        // tmpfs, as an overlay may not lie on an overlay here.
-        fs::create_dir_all(&top).unwrap();
-        mount("tmpfs", &top, "tmpfs", MountFlags::empty(), None).unwrap();
         let lower = format!("lowerdir={}:{}", sub("a"), sub("b"));
         fs::write(top.join("a/file"), "a").unwrap();
         let overlay = Mount {
@@ -248,7 +261,5 @@ mod tests {
         };
         let fault = mount_all(&[broken], &root).unwrap_err();
         assert!(fault.message.contains("mount(overlay, overlay) = ENOENT"), "{fault}");
-        unmount(&top, UnmountFlags::DETACH).unwrap();
-        fs::remove_dir(&top).unwrap();
     }
 }
