@@ -29,6 +29,7 @@ const DIFFERENCES: &[(&str, Peer, &str)] = &[
     ("nice value out of range", Peer::Crun, "leaves it to the kernel, which clamps it"),
     ("variable without a name", Peer::Crun, "takes it"),
     ("seccomp notify to nobody", Peer::Crun, "runs without a listener"),
+    ("later options win", Peer::Crun, "keeps what an earlier one has set"),
     ("recursive attributes", Peer::Crun, "can't clear and set at once"),
     ("bind keeps flags, and clears them when told", Peer::Crun, "doesn't keep the source's flags"),
     ("idmapped bind", Peer::Crun, "doesn't see earlier mounts at the source"),

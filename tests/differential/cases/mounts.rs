@@ -5,7 +5,7 @@ use crate::case::{Case, prints, refused};
 const MOUNT: &str = "/mounts/-";
 
 pub(super) fn all() -> Vec<Case> {
-    [tmpfs(), binds(), recursive_binds(), places(), paths(), devices(), refused_devices()]
+    [tmpfs(), later_options(), binds(), recursive_binds(), places(), paths(), devices(), refused_devices()]
         .into_iter()
         .flatten()
         .collect()
@@ -68,6 +68,14 @@ fn tmpfs() -> Vec<Case> {
             "fsopen(nosuchfs) = ENODEV",
         ),
     ]
+}
+
+fn later_options() -> Vec<Case> {
+    let options =
+        r#""sync","async","lazytime","nolazytime","noatime","atime","ro","rw","noexec","exec","suid","nosuid""#;
+    let mount = format!(r#"{{"destination":"/m","type":"tmpfs","source":"tmpfs","options":[{options}]}}"#);
+    let flags = "grep ' /m ' /proc/self/mountinfo | cut -d' ' -f6,8-";
+    vec![prints("later options win", &[(MOUNT, &mount)], flags, "rw,nosuid,relatime tmpfs tmpfs rw\n")]
 }
 
 const BELOW: &str = r#"{"destination":"/a","type":"tmpfs","source":"tmpfs"}"#;

@@ -72,6 +72,14 @@ impl Attrs {
         }
     }
 
+    /// Takes a policy of access times back that an earlier option has set.
+    fn forget_atime(&mut self, value: u64) {
+        if self.clear & attr::ATIME == attr::ATIME && self.set & attr::ATIME == value {
+            self.set &= !attr::ATIME;
+            self.clear &= !attr::ATIME;
+        }
+    }
+
     /// Whether there is anything to change.
     pub(crate) fn is_empty(self) -> bool {
         self.set == 0 && self.clear == 0
@@ -118,7 +126,8 @@ const PROPAGATION: &[(&str, u64)] = &[
     ("unbindable", propagation::UNBINDABLE),
 ];
 
-/// Options that mean a state the kernel is in anyway, or that mount(8) keeps to itself.
+/// Options that mean a state the kernel is in anyway, unless an earlier one has said otherwise, or that mount(8) keeps to
+/// itself.
 const NO_EFFECT: &[&str] = &[
     "defaults",
     "async",
@@ -170,7 +179,9 @@ impl MountOptions {
             self.propagation.push((kind, recursive));
         } else if let Some(name) = SUPERBLOCK.iter().find(|name| **name == option) {
             self.superblock.push(name);
-        } else if !NO_EFFECT.contains(&option) {
+        } else if NO_EFFECT.contains(&option) {
+            self.undo(option);
+        } else {
             match option {
                 "bind" => self.bind = self.bind.or(Some(Bind::One)),
                 "rbind" => self.bind = Some(Bind::Recursive),
@@ -187,6 +198,19 @@ impl MountOptions {
 }
 
 impl MountOptions {
+    /// Takes back what an earlier option has set and this one denies.
+    fn undo(&mut self, option: &str) {
+        let set = match option {
+            "atime" => return self.attrs.forget_atime(attr::NOATIME),
+            "nostrictatime" => return self.attrs.forget_atime(attr::STRICTATIME),
+            "async" => "sync",
+            "nolazytime" => "lazytime",
+            "nomand" => "mand",
+            _ => return,
+        };
+        self.superblock.retain(|name| *name != set);
+    }
+
     fn add_data(&mut self, option: &str) {
         let (idmap, text) = match option.split_once('=') {
             Some(("idmap", text)) => (Idmap::One, text),
@@ -245,6 +269,8 @@ mod tests {
     fn the_last_of_opposite_options_wins() {
         assert_eq!(parse("ro,rw").attrs, Attrs { set: 0, clear: attr::RDONLY });
         assert_eq!(parse("rw,ro").attrs, Attrs { set: attr::RDONLY, clear: 0 });
+        assert_eq!(parse("sync,dirsync,lazytime,mand,async,nolazytime,nomand").superblock, ["dirsync"]);
+        assert_eq!(parse("async,sync").superblock, ["sync"]);
     }
 
     #[test]
@@ -252,6 +278,9 @@ mod tests {
         assert_eq!(parse("noatime,strictatime").attrs, Attrs { set: attr::STRICTATIME, clear: attr::ATIME });
         assert_eq!(parse("relatime").attrs, Attrs { set: 0, clear: attr::ATIME });
         assert!(parse("bind,atime").attrs.is_empty());
+        assert!(parse("noatime,atime").attrs.is_empty());
+        assert!(parse("strictatime,nostrictatime").attrs.is_empty());
+        assert_eq!(parse("strictatime,atime").attrs, parse("strictatime").attrs);
     }
 
     #[test]
