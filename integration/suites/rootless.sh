@@ -1,6 +1,6 @@
 # Containers of an ordinary user: rtc alone, with the user's systemd, and below podman.
 # guest: systemd
-# seconds: 100
+# seconds: 135
 . /rtc/suites/bundles.sh
 
 home=/home/tester
@@ -171,9 +171,13 @@ case_without_a_user_namespace_there_is_a_hint() {
     gone plain
 }
 
+load_image() {
+    user podman image exists rtc-test || user podman load -q -i /usr/lib/rtc-images/test.tar
+}
+
 case_podman_runs_rtc() {
     user podman --version > /dev/null
-    user podman load -q -i /usr/lib/rtc-images/test.tar
+    load_image
     same "0 inside" "$(user podman run --rm --network none --hostname inside rtc-test sh -c 'id -u; hostname' | xargs)"
     user podman run -d --name pod --network none --memory 64m --pids-limit 50 rtc-test sh -c "$loop"
     same rtc "$(user podman inspect pod | jq -r '.[0].OCIRuntime')"
@@ -194,7 +198,7 @@ case_podman_runs_rtc() {
 }
 
 case_podman_without_cgroups_and_with_ids_kept() {
-    user podman load -q -i /usr/lib/rtc-images/test.tar
+    load_image
     same 0 "$(user podman run --rm --network none --cgroups disabled rtc-test id -u)"
     same "1000 0 1 1000 1000 0 1 1001 1001 64536" \
         "$(user podman run --rm --network none --userns keep-id rtc-test sh -c 'id -u; cat /proc/self/uid_map' | xargs)"
@@ -215,7 +219,7 @@ case_podman_without_cgroups_and_with_ids_kept() {
 }
 
 case_podmans_other_words() {
-    user podman load -q -i /usr/lib/rtc-images/test.tar
+    load_image
     user podman volume create kept
     contains "$(user script -qefc "podman run --rm -t --network none rtc-test sh -c 'tty && test -t 1 && echo both'" /dev/null)" both
     user podman run -d --name web --network none --cpus 0.5 -v kept:/kept --health-cmd 'test -e /kept/well' \
@@ -236,7 +240,7 @@ case_podmans_other_words() {
 }
 
 case_podmans_pods_and_units() {
-    user podman load -q -i /usr/lib/rtc-images/test.tar
+    load_image
     user podman pod create --name both --network none --share net,ipc,uts --hostname shared
     user podman run -d --pod both --name one rtc-test sh -c "$loop"
     user podman run -d --pod both --name two rtc-test sh -c "$loop"
@@ -266,4 +270,67 @@ END
     rm $home/.config/containers/systemd/unit.container
     user systemctl --user daemon-reload
     same "" "$(user rtc list -q)"
+}
+
+case_podman_builds_publishes_and_shares() {
+    load_image
+    groupadd -f keepers
+    usermod -aG keepers tester
+    user mkdir -p $home/b/built
+    printf 'FROM localhost/rtc-test\nRUN id -u > /data/index.html && chown 7:8 /data && touch /data/x\nUSER 7:8\n%s\n' \
+        'CMD stat -c %u:%g /data > /tmp/owner && exec httpd -f -p 8000 -h /data' | user tee $home/b/built/Containerfile
+    user podman build -q -t localhost/built $home/b/built
+    echo lower | user tee $home/b/built/file
+    echo for the group > /tmp/kept
+    chgrp keepers /tmp/kept
+    chmod 640 /tmp/kept
+    # Through pasta. The names of overlay's layers are longer than fsconfig(2) takes.
+    user podman run -d --name web --publish 8090:8000 --group-add keep-groups --volume /tmp/kept:/kept:ro \
+        --volume $home/b/built:/over:O --mount type=image,src=localhost/rtc-test,dst=/image --ulimit nofile=111:222 \
+        --uts host --user 0 localhost/built
+    until_true curl -sf --max-time 5 http://127.0.0.1:8090/index.html
+    same 0 "$(curl -sf http://127.0.0.1:8090/index.html)"
+    user podman exec web sh -euxc '
+        [ "$(cat /tmp/owner /kept | xargs)" = "7:8 for the group" ]
+        [ "$(ulimit -Sn):$(ulimit -Hn)" = 111:222 ]
+        cmp /bin/busybox /image/bin/busybox
+        echo upper > /over/file
+        [ "$(cat /over/file)" = upper ]'
+    same lower "$(cat $home/b/built/file)"
+    user podman run --rm --network container:web --pid container:web --ipc container:web rtc-test sh -euxc '
+        [ "$(cat /proc/1/comm)" = httpd ]
+        [ "$(wget -qO- http://127.0.0.1:8000/index.html)" = 0 ]
+        for kind in net pid ipc; do [ "$(readlink /proc/1/ns/$kind)" = "$(readlink /proc/self/ns/$kind)" ]; done'
+    fails user podman run --rm --network none --volume /tmp/kept:/kept:ro rtc-test cat /kept
+    user podman cp $home/b/built/file web:/data/copied
+    same lower "$(user podman exec web cat /data/copied)"
+    user podman rm -f -t 0 web
+    user podman rmi localhost/built
+    groupdel keepers
+    rm -r /tmp/kept $home/b/built
+}
+
+# systemd in a container of the user's, which is a unit of the user's systemd.
+case_podman_boots_systemd() {
+    local root=$home/b/root name
+    user mkdir -p $root/etc $root/var
+    # Else it would bring caches up to date first.
+    user touch $root/etc/.updated $root/var/.updated $root/etc/machine-id
+    for name in bin sbin lib lib64; do
+        user ln -s usr/$name $root/$name
+    done
+    # It has started when systemd in the container says so.
+    user systemd-run --user --quiet --unit inner -p Type=notify -p NotifyAccess=all podman run --rm --name inner \
+        --sdnotify container --systemd always --network none --volume /usr:/usr:ro --rootfs $root \
+        /lib/systemd/systemd --unit basic.target systemd.show_status=no
+    user podman exec inner sh -euxc '
+        [ "$(cat /proc/1/comm):$(systemctl is-active basic.target)" = systemd:active ]
+        [ "$(head -n 1 /proc/self/uid_map | xargs)" = "0 1000 1" ]
+        systemd-run --quiet --unit short -p TasksMax=7 sleep 1000
+        [ "$(cat /proc/$(systemctl show -P MainPID short)/cgroup)" = 0::/system.slice/short.service ]
+        [ "$(cat /sys/fs/cgroup/system.slice/short.service/pids.max)" = 7 ]'
+    user podman stop -t 60 inner
+    until_true fails user systemctl --user is-active inner
+    until_true fails user podman container exists inner
+    rm -r $root
 }
