@@ -63,11 +63,13 @@ case_create() {
     created "unified goes before" '{"memory": {"limit": 67108864, "swap": 67108864}, "cpu": {"shares": 512, "quota": 50000},
         "pids": {"limit": 33}, "unified": {"memory.max": "50331648", "cpu.weight": "77", "cpu.max": "30000 60000",
         "pids.max": "44"}}' runc
+    created "one process" '{"pids": {"limit": 1}}' runc
     created "idle" '{"cpu": {"idle": 1}}' runc
     properties=DevicePolicy,DeviceAllow
     created "devices" '{"devices": [{"allow": false, "access": "rwm"},
         {"allow": true, "type": "c", "major": 10, "minor": 229, "access": "rwm"},
         {"allow": true, "type": "b", "major": 254, "access": "r"}]}' runc
+    created "all devices" '{"devices": [{"allow": true, "access": "rwm"}]}' runc
     verdict
     cleanup
 }

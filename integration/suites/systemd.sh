@@ -154,6 +154,16 @@ case_limits_are_systemds_and_the_kernels() {
     end limited
 }
 
+# As in privileged containers: systemd's own rules must not take away what config.json's give.
+case_all_devices_may_be_allowed() {
+    begin open "$loop" '.linux.resources.devices = [{"allow": true, "access": "rwm"}]'
+    same auto "$(show open DevicePolicy)"
+    rtc exec --cap CAP_MKNOD open sh -c 'mknod /k c 1 11 && : > /k'
+    systemctl daemon-reload
+    rtc exec open sh -c ': > /k'
+    end open
+}
+
 case_update_tells_systemd() {
     begin updated "$loop" "$limits"
     rtc update --memory 50M --memory-swap 60M --memory-reservation 20M --pids-limit 20 --cpu-share 2048 updated
@@ -167,6 +177,12 @@ case_update_tells_systemd() {
     # Half of a pair, and a value that systemd rounds.
     rtc update --cpu-quota 12345 updated
     same "12345 100000" "$(file updated cpu.max)"
+    same 130ms "$(show updated CPUQuotaPerSecUSec)"
+    # systemd writes all files anew, whatever changes.
+    rtc update --pids-limit 19 updated
+    same "12345 100000" "$(file updated cpu.max)"
+    # It isn't told of what is refused.
+    fails rtc update --cpu-quota 999 updated
     same 130ms "$(show updated CPUQuotaPerSecUSec)"
     rtc update --cpu-period 50000 updated
     same "12345 50000" "$(file updated cpu.max)"

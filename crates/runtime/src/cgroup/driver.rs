@@ -10,7 +10,11 @@ use super::create::{Controllers, descend};
 use super::holder::Holder;
 use super::systemd::{self, Manager};
 use super::{Cgroup, CgroupManager, Hierarchy, Placement, Scope, devices, limits};
+use crate::dbus::Value;
 use crate::{Error, Kind, Result};
+
+/// How many processes may live in a scope while a container is made: what holds it, and those that lead to init.
+const TASKS_AT_START: u64 = 4;
 
 /// What a container's cgroup is to be, besides where.
 #[derive(Clone, Copy, Debug)]
@@ -224,6 +228,16 @@ impl Placement {
         self.delegated.is_some() || self.scope.is_some()
     }
 
+    /// Sets the limits of a new container, where the manager doesn't know them all yet.
+    ///
+    /// # Errors
+    /// As [`Self::update`].
+    pub fn limit(&self, cgroup: &Cgroup, resources: &LinuxResources) -> Result<()> {
+        let few =
+            resources.pids().is_some_and(|pids| u64::try_from(pids.limit()).is_ok_and(|limit| limit < TASKS_AT_START));
+        if few && self.scope.is_some() { self.update(cgroup, resources) } else { cgroup.apply(resources) }
+    }
+
     /// Sets new limits, so that the manager knows them too.
     ///
     /// # Errors
@@ -238,7 +252,12 @@ impl Placement {
         let current = |file: &str| cgroup.read_optional(file).ok().flatten();
         let properties = systemd::limits(&plan, &current);
         if !properties.is_empty() {
+            let before = current("cpu.max");
             Manager::connect(scope.user)?.set(&scope.unit, properties)?;
+            // It has written all that it knows, and it knows quotas in whole percents.
+            if let Some(text) = before.as_deref().filter(|_| current("cpu.max") != before) {
+                cgroup.write("cpu.max", text.trim())?;
+            }
         }
         // What systemd has no property for, or only a rounded one.
         cgroup.carry_out(&plan)
@@ -290,6 +309,11 @@ fn unit_properties(
 ) -> Result<Vec<systemd::Property>> {
     let mut properties = base;
     properties.extend(systemd::limits(plan, &|_| None));
+    for (_, value) in properties.iter_mut().filter(|(name, _)| name == "TasksMax") {
+        if let Value::Uint64(most) = value {
+            *most = (*most).max(TASKS_AT_START);
+        }
+    }
     if !scope.user {
         let rules = wanted.resources.and_then(|resources| resources.devices().as_deref()).unwrap_or_default();
         properties.extend(systemd::device_rules(&devices::rule::rules(rules)?));

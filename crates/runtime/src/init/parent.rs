@@ -189,9 +189,9 @@ impl Making {
     /// Limits and device rules: while the child mounts, on another CPU, and before anything of the container's runs.
     fn limit(&self, spec: &Spec) -> Result<()> {
         let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
-        let Some(Made { cgroup, .. }) = &self.cgroup else { return Ok(()) };
+        let (Some(Made { cgroup, .. }), Some(placement)) = (&self.cgroup, &self.record.cgroup) else { return Ok(()) };
         if let Some(resources) = resources {
-            cgroup.apply(resources)?;
+            placement.limit(cgroup, resources)?;
         }
         let rules = resources.and_then(|resources| resources.devices().as_deref()).unwrap_or_default();
         match cgroup.set_devices(rules) {

@@ -9,6 +9,7 @@ pub(super) fn plan(cpu: &LinuxCpu, plan: &mut Vec<Setting>) -> Result<()> {
     if cpu.realtime_runtime().is_some_and(|us| us != 0) || cpu.realtime_period().is_some_and(|us| us != 0) {
         return invalid("cpu.realtimeRuntime and realtimePeriod need cgroup version 1");
     }
+    check(cpu)?;
     // Before the weight: a cgroup that is idle refuses weights.
     if let Some(idle) = cpu.idle() {
         plan.push(Setting::new("cpu.idle", "cpu.idle", idle.to_string()));
@@ -27,6 +28,20 @@ pub(super) fn plan(cpu: &LinuxCpu, plan: &mut Vec<Setting>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What the kernel would refuse only after systemd has taken it (kernel/sched/core.c, `tg_set_cfs_bandwidth`).
+fn check(cpu: &LinuxCpu) -> Result<()> {
+    if let Some(idle) = cpu.idle().filter(|idle| !matches!(idle, 0 | 1)) {
+        return invalid(format!("cpu.idle {idle} is neither 0 nor 1"));
+    }
+    if let Some(us) = cpu.quota().filter(|us| (1..1000).contains(us)) {
+        return invalid(format!("cpu.quota {us} is below 1000 microseconds"));
+    }
+    match cpu.period().filter(|us| *us != 0 && !(1000..=1_000_000).contains(us)) {
+        Some(us) => invalid(format!("cpu.period {us} is not between 1000 and 1000000 microseconds")),
+        None => Ok(()),
+    }
 }
 
 /// cpu.max is `QUOTA PERIOD`, in microseconds. Written alone, a quota keeps the period that is set.

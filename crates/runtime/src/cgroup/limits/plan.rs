@@ -202,7 +202,9 @@ mod tests {
             {"cpu": {"quota": 5000, "period": 20000, "burst": 100}} =>
                 "cpu.burst: cpu.max.burst=100 (twice)\ncpu.quota: cpu.max=5000 20000\n",
             {"cpu": {"quota": -1, "period": 20000}} => "cpu.quota: cpu.max=max 20000\n",
-            {"cpu": {"idle": 3}} => "cpu.idle: cpu.idle=3\n",
+            {"cpu": {"idle": 3}} => "error: cpu.idle 3 is neither 0 nor 1",
+            {"cpu": {"quota": 999}} => "error: cpu.quota 999 is below 1000 microseconds",
+            {"cpu": {"period": 999}} => "error: cpu.period 999 is not between 1000 and 1000000 microseconds",
             {"cpu": {"idle": 1, "shares": 512}} => "cpu.idle: cpu.idle=1\n",
             {"cpu": {"idle": 0, "shares": 1024}} => "cpu.idle: cpu.idle=0\ncpu.shares: cpu.weight=100\n",
             {"cpu": {"cpus": "0-1", "mems": "0"}} => "cpu.cpus: cpuset.cpus=0-1\ncpu.mems: cpuset.mems=0\n",

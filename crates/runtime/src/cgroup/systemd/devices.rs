@@ -10,11 +10,16 @@ use super::properties::Property;
 /// `DevicePolicy` and `DeviceAllow` for rules that forbid all and then allow some; nothing for others, which systemd has
 /// no words for.
 pub(in crate::cgroup) fn rules(rules: &[Rule]) -> Vec<Property> {
-    let deny_all = Rule { allow: false, device: None, major: None, minor: None, access: ALL };
-    let mut list = Vec::new();
+    let all = |allow| Rule { allow, device: None, major: None, minor: None, access: ALL };
+    let mut list: Vec<(String, u8)> = Vec::new();
+    let mut is_open = false;
     for rule in rules {
-        if *rule == deny_all {
+        if *rule == all(rule.allow) {
             list.clear();
+            is_open = rule.allow;
+            continue;
+        }
+        if is_open && rule.allow {
             continue;
         }
         let kinds = match rule.device {
@@ -30,14 +35,20 @@ pub(in crate::cgroup) fn rules(rules: &[Rule]) -> Vec<Property> {
         };
         for kind in kinds {
             match name(kind) {
-                Some(name) if rule.allow => list.push(Value::Struct(vec![Value::Text(name), letters(rule.access)])),
+                // systemd keeps one entry for a name, the last.
+                Some(name) if rule.allow => match list.iter_mut().find(|(known, _)| *known == name) {
+                    Some((_, access)) => *access |= rule.access,
+                    None => list.push((name, rule.access)),
+                },
                 _ => return Vec::new(),
             }
         }
     }
+    let policy = if is_open { "auto" } else { "strict" };
+    let list = list.into_iter().map(|(name, access)| Value::Struct(vec![Value::Text(name), letters(access)])).collect();
     // Only what comes behind "forbid all" is a list of what is allowed; without it, all else is forbidden all the same.
     vec![
-        ("DevicePolicy".to_owned(), Value::text("strict")),
+        ("DevicePolicy".to_owned(), Value::text(policy)),
         ("DeviceAllow".to_owned(), Value::Array("(ss)".to_owned(), list)),
     ]
 }
@@ -74,6 +85,21 @@ mod tests {
                         /dev/char/1:8 rwm, /dev/char/1:9 rwm, /dev/char/5:0 rwm, /dev/char/5:2 rwm, char-136 rwm, \
                         /dev/char/10:200 rwm, ";
         assert_eq!(names(json).unwrap(), format!("block-8 rw, /dev/char/10:229 rwm, {defaults}"));
+    }
+
+    #[test]
+    fn all_are_allowed_without_a_list() {
+        let privileged = serde_json::json!([{"allow": true, "access": "rwm"}]);
+        let privileged: Vec<_> = serde_json::from_value(privileged).unwrap();
+        let rules = rules(&crate::cgroup::devices::rule::rules(&privileged).unwrap());
+        assert_eq!(rules[0], ("DevicePolicy".to_owned(), Value::text("auto")));
+        assert_eq!(rules[1], ("DeviceAllow".to_owned(), Value::Array("(ss)".to_owned(), Vec::new())));
+    }
+
+    #[test]
+    fn one_name_has_all_that_is_allowed_of_it() {
+        let json = serde_json::json!([{"allow": false}, {"allow": true, "type": "b", "access": "rw"}]);
+        assert!(names(json).unwrap().starts_with("block-* rwm, char-* m, "));
     }
 
     #[test]

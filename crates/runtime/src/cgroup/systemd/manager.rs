@@ -77,7 +77,11 @@ impl Manager {
     /// systemd's own.
     pub(in crate::cgroup) fn set(&mut self, unit: &str, properties: Vec<Property>) -> Result<()> {
         let body = vec![Value::text(unit), Value::Bool(true), list(properties)];
-        self.call("SetUnitProperties", body)?.map(drop).map_err(|fault| refused(&fault)).context(|| unit.to_owned())
+        self.call("SetUnitProperties", body)?.map(drop).map_err(|fault| refused(&fault)).context(|| unit.to_owned())?;
+        // It answers before it writes the files, which it does before it looks at the next call.
+        let interface = "org.freedesktop.DBus.Peer";
+        let ping = Call { destination: NAME, path: PATH, interface, member: "Ping", body: Vec::new() };
+        self.connection.call(ping).map(drop)
     }
 
     /// Stops a unit and waits until it is gone; one that isn't there is no error.
