@@ -5,10 +5,14 @@ mod lifecycle;
 mod mounts;
 mod namespaces;
 mod process;
+mod statements;
 
 use crate::case::Case;
 
 /// All of them.
 pub(crate) fn all() -> Vec<Case> {
-    [process::all(), mounts::all(), namespaces::all(), lifecycle::all(), hooks::all()].into_iter().flatten().collect()
+    [process::all(), mounts::all(), namespaces::all(), lifecycle::all(), hooks::all(), statements::all()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
