@@ -59,6 +59,8 @@ $options_of_rtc
     [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
       BinaryName = "/usr/local/bin/rtc"
       Root = "$top/runc"
+      SystemdCgroup = $systemd_cgroup
+$more_settings
 END
 }
 
@@ -103,6 +105,15 @@ options_of_rtc='    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.rtc
       BinaryName = "/usr/local/bin/rtc"
       Root = "'$top/rtc'"'
 
+# Whether systemd makes the cgroups of the handler runc; what else is to stand in the settings.
+systemd_cgroup=false
+more_settings=
+
+# cgroup_parent POD-NAME
+cgroup_parent() {
+    echo "/pods/$1"
+}
+
 # The namespaces of pods and containers; a case may have others.
 namespaces="network: NODE pid: CONTAINER"
 # More of what is asked for containers' security, and for pods.
@@ -112,7 +123,7 @@ more=
 # pod_config NAME
 pod_config() {
     echo "metadata { name: \"$1\" uid: \"$1\" namespace: \"tests\" } log_directory: \"/var/log/pods/$1\"
-        $more linux { cgroup_parent: \"/pods/$1\" security_context { namespace_options { $namespaces } } }"
+        $more linux { cgroup_parent: \"$(cgroup_parent "$1")\" security_context { namespace_options { $namespaces } } }"
 }
 
 # run_pod NAME HANDLER
@@ -138,6 +149,12 @@ container() {
 
 pod() {
     cri "RuntimeService/$1" PodSandboxRequest Empty "pod_sandbox_id: \"$2\""
+}
+
+# end_pod POD-ID: with all that is in it.
+end_pod() {
+    pod StopPodSandbox "$1"
+    pod RemovePodSandbox "$1"
 }
 
 container_status() {

@@ -40,12 +40,6 @@ case_memory_that_runs_out_is_told() {
     pod RemovePodSandbox "$pod"
 }
 
-# end_pod POD-ID: with all that is in it.
-end_pod() {
-    pod StopPodSandbox "$1"
-    pod RemovePodSandbox "$1"
-}
-
 case_containers_of_a_pod_share_what_they_should() {
     local namespaces="network: NODE pid: POD ipc: POD"
     local pod one two

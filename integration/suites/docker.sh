@@ -121,8 +121,9 @@ case_namespaces_of_another_and_what_exec_asks_for() {
     began=$(date +%s)
     docker run -d --name target --network none --shm-size 2m --ipc shareable --sysctl kernel.msgmax=4242 $image sleep 1000
     docker run --rm --network container:target --pid container:target --ipc container:target \
-        --security-opt seccomp=unconfined --security-opt apparmor=unconfined $image sh -euxc '
+        --security-opt seccomp=unconfined --security-opt apparmor=unconfined --cgroupns host $image sh -euxc '
             [ "$(cat /proc/1/comm)" = sleep ]
+            grep -q "^0::/system.slice/docker-[0-9a-f]*.scope$" /proc/self/cgroup
             for kind in net pid ipc; do [ "$(readlink /proc/1/ns/$kind)" = "$(readlink /proc/self/ns/$kind)" ]; done
             [ "$(df -k /dev/shm | awk "END { print \$2 }")" = 2048 ]
             [ "$(cat /proc/sys/kernel/msgmax)" = 4242 ]
