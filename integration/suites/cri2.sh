@@ -1,7 +1,7 @@
 # What containerd 1.7 has not, with containerd 2: checkpoints by the CRI, containers made from them in other pods,
 # volumes with the ids of a pod. And systemd as the driver of cgroups, as it is on most nodes.
 # guest: systemd
-# seconds: 125
+# seconds: 99
 
 suite=cri2-test
 programs=/usr/lib/rtc-peers/containerd2
