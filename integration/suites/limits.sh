@@ -1,5 +1,6 @@
 # Limits beside runc and crun of Debian sid: the files of the cgroup after `create` and each `update`, by the same
 # config.json and the same command. Where a peer does something else, the table says what and why.
+# seconds: 40
 . /rtc/suites/limits-common.sh
 
 top=/sys/fs/cgroup/limits
@@ -12,7 +13,6 @@ everything; crun; hugetlb.2MB.rsvd.max; leaves out reservations, by which a prog
 nothing asked; crun; status; refuses 0 as a kernel memory limit and network priorities that are empty
 properties of version 1; crun; status; refuses them; they have no effect in runc
 no pids; crun runc; pids.max; 0 is no limit to them; the specification 1.3 and runc since have it forbid all but one
-a rate of 0; crun runc; status; the kernel refuses 0, which lifts a limit on version 1
 a device of rdma; crun; status; leaves rdma out
 real time; runc; status; leaves out what version 2 lacks
 idle with a weight; runc; status; fails on the weight
@@ -71,7 +71,6 @@ case_create() {
     created "unified goes before" '{"memory": {"limit": 67108864, "swap": 67108864}, "cpu": {"shares": 512, "quota": 50000},
         "pids": {"limit": 33}, "unified": {"memory.max": "50331648", "cpu.weight": "77", "cpu.max": "30000 60000",
         "pids.max": "44", "io.max": "254:0 rbps=1000000\n254:16 wbps=2000000"}}' crun runc
-    created "idle" '{"cpu": {"idle": 1}}' crun
     created "swap without a memory limit" '{"memory": {"limit": -1, "swap": 100663296}, "pids": {}}' crun runc
     created "nothing asked" '{"memory": {"limit": 0, "swap": 0, "reservation": 0, "kernel": 0},
         "cpu": {"shares": 0, "quota": 0, "period": 0, "cpus": "", "mems": ""}, "blockIO": {"weight": 0},
@@ -79,7 +78,6 @@ case_create() {
     created "no pids" '{"pids": {"limit": 0}}' crun runc
     created "idle with a weight" '{"cpu": {"idle": 1, "shares": 512}}' crun runc
     created "properties of version 1" '{"memory": {"limit": 67108864, "kernel": 16777216, "swappiness": 60}}' crun
-    created "a rate of 0" '{"blockIO": {"throttleReadBpsDevice": [{"major": 254, "minor": 0, "rate": 0}]}}' crun
     verdict
     cleanup
 }
@@ -91,15 +89,12 @@ case_refused() {
     refused "burst above the quota" '{"cpu": {"quota": 50000, "burst": 60000}}' crun
     refused "idle by another number" '{"cpu": {"idle": 2}}' crun
     refused "processors that aren't there" '{"cpu": {"cpus": "7"}}' crun
-    refused "too short a period" '{"cpu": {"quota": 5000, "period": 999}}' crun
     refused "more pids than there are" '{"pids": {"limit": 4194305}}' crun
-    refused "weight above 10000" '{"blockIO": {"weight": 10001}}' crun
     refused "weight below 10" '{"blockIO": {"weight": 5}}' crun
     refused "a disk that isn't there" '{"blockIO": {"throttleReadBpsDevice": [{"major": 99, "minor": 9, "rate": 9}]}}' crun
     refused "pages of no size" '{"hugepageLimits": [{"pageSize": "64KB", "limit": 65536}]}' crun
     refused "a file that isn't there" '{"unified": {"memory.nosuch": "1"}}' crun
     refused "a controller that isn't there" '{"unified": {"nosuch.max": "1"}}' crun
-    refused "a path for a file" '{"unified": {"../limits.x": "1"}}' crun
     refused "a device of rdma" '{"rdma": {"mlx5_0": {"hcaHandles": 3}}}' crun
     refused "real time" '{"cpu": {"realtimeRuntime": 1000, "realtimePeriod": 10000}}' runc
     verdict
