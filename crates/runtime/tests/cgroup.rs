@@ -440,8 +440,8 @@ fn a_value_that_the_kernel_refuses_names_the_property_and_stays_out() {
     let cgroup = scratch.create();
     let available = scratch.hierarchy.controllers().unwrap();
     let table = [
-        ("cpu", json!({"cpu": {"idle": 3}}), "cpu.idle: cgroup ", "cpu.idle"),
-        ("cpu", json!({"cpu": {"period": 5}}), "cpu.period: cgroup ", "cpu.max"),
+        ("cpu", json!({"unified": {"cpu.max": "much"}}), "unified.cpu.max: ", "cpu.max"),
+        ("cpuset", json!({"cpu": {"cpus": "9-1"}}), "cpu.cpus: cgroup ", "cpuset.cpus"),
         ("hugetlb", json!({"unified": {"hugetlb.2MB.max": "much"}}), "unified.hugetlb.2MB.max: ", "hugetlb.2MB.max"),
     ];
     for (controller, json, start, file) in table {

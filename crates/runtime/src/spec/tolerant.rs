@@ -1,5 +1,6 @@
 //! Takes values out of a configuration that the specification says to ignore when they are unknown.
-//! A user that is left out is filled in, properties that are `null` are taken out, and names that the types spell otherwise are respelled.
+//! A user that is left out is filled in, properties that are `null` are taken out, and names that the types spell
+//! otherwise are respelled.
 
 use oci_spec::runtime::Capability;
 use serde_json::{Value, json};
