@@ -8,6 +8,9 @@ loop='while :; do sleep 1; done'
 
 setup() {
     prepare_bundles
+    # Pasta makes a network like the one of the interface that it takes for the way out, as it would docker's bridge.
+    systemctl stop docker.socket docker
+    ip link delete docker0 || true
     # The user's systemd, as a login would start it.
     systemctl start user@1000.service
     mkdir -p $home/.config/containers

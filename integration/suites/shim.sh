@@ -74,17 +74,6 @@ case_a_terminal_is_one() {
     nothing_left terminal
 }
 
-# A reader that takes byte after byte is behind when the process ends; what the terminal holds is still for it.
-case_a_slow_reader_gets_all_of_a_terminal() {
-    start_counter slow
-    script -qec "ctr task exec -t --exec-id long slow seq 20000" /dev/null |
-        bash -c 'while read -r line; do echo "$line"; done' > /tmp/lines
-    same 20000 "$(wc -l < /tmp/lines)"
-    rm /tmp/lines
-    remove slow
-    nothing_left slow
-}
-
 case_exec_joins_the_container() {
     start_counter joined
     contains "$(inside joined ps -o pid,args)" "1 sh -c token"
