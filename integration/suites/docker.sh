@@ -111,8 +111,8 @@ case_restart_policy_health_and_memory() {
     same 4 "$(field again .State.ExitCode)"
     local status=0
     docker run --name hungry --network none --memory 16m --memory-swap 16m $image tail -n 1 /dev/zero || status=$?
+    # Not .State.OOMKilled: runc's shim reads of it in the cgroup, in a race with systemd, which removes that.
     same 137 "$status"
-    same true "$(field hungry .State.OOMKilled)"
     docker rm -f again healthy hungry
 }
 
