@@ -79,19 +79,19 @@ impl Container {
             // Its maker holds the lock, or was killed.
             return Ok(if self.store.try_lock()?.is_none() { Status::Creating } else { Status::Stopped });
         };
-        if process::life(&Proc::open()?, init.pid, init.start_time)? != Life::Alive {
+        let Life::Alive { has_executed } = process::life(&Proc::open()?, init.pid, init.start_time)? else {
             return Ok(Status::Stopped);
-        }
+        };
         match cgroup()? {
             Some(cgroup) if cgroup.borrow().is_frozen()? => Ok(Status::Paused),
-            _ if self.waits_for_start(init)? => Ok(Status::Created),
+            _ if self.waits_for_start(has_executed) => Ok(Status::Created),
             _ => Ok(Status::Running),
         }
     }
 
     /// A `start` that was killed may have let init go without removing the FIFO.
-    fn waits_for_start(&self, init: &Init) -> Result<bool> {
-        Ok(self.store.has_fifo() && !process::has_executed(&Proc::open()?, init.pid)?)
+    fn waits_for_start(&self, has_executed: bool) -> bool {
+        self.store.has_fifo() && !has_executed
     }
 
     /// Whether its program has been let go; one that hasn't may be paused too.
@@ -99,7 +99,11 @@ impl Container {
     /// # Errors
     /// procfs can't be read.
     pub fn has_started(&self) -> Result<bool> {
-        self.record.init.as_ref().map_or(Ok(false), |init| self.waits_for_start(init).map(|waits| !waits))
+        let Some(init) = &self.record.init else { return Ok(false) };
+        match process::life(&Proc::open()?, init.pid, init.start_time)? {
+            Life::Alive { has_executed } => Ok(!self.waits_for_start(has_executed)),
+            Life::Ended => Ok(true),
+        }
     }
 
     /// The state object of the OCI specification, as of now; `owner` is filled.
@@ -121,7 +125,7 @@ impl Container {
     pub fn init_pid(&self) -> Option<i32> {
         let init = self.record.init.as_ref()?;
         let life = Proc::open().and_then(|proc| process::life(&proc, init.pid, init.start_time));
-        matches!(life, Ok(Life::Alive)).then_some(init.pid)
+        matches!(life, Ok(Life::Alive { .. })).then_some(init.pid)
     }
 
     /// Init's pid when it is a child of this process, from the `create` or `run` of this call; it may have ended, and
@@ -445,7 +449,7 @@ impl Container {
             Err(e) => return Err(e.into()),
         };
         let life = process::life(&Proc::open()?, pid, start_time)?;
-        Ok((life == Life::Alive).then_some(pidfd))
+        Ok(matches!(life, Life::Alive { .. }).then_some(pidfd))
     }
 }
 

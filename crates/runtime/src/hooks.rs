@@ -43,13 +43,12 @@ pub(crate) fn run(name: &str, hooks: &[Hook], state: &OciState) -> Result<()> {
 /// Runs every one of the hooks that come after a container's end: one that fails is a warning, and the next is run
 /// (runtime-spec, runtime, "Lifecycle").
 pub(crate) fn run_poststop(hooks: &[Hook], state: &OciState) {
-    let mut outputs = Outputs::default();
-    if !hooks.is_empty() {
-        outputs = Outputs::open(&state.annotations).inspect_err(|e| log::warn!("{e}")).unwrap_or_default();
+    if hooks.is_empty() {
+        return;
     }
-    for (index, hook) in hooks.iter().enumerate() {
-        let one = || run_one(hook, &in_json(state)?, None, &outputs);
-        if let Err(e) = one().context(|| format!("error running poststop hook #{index}")) {
+    let outputs = Outputs::open(&state.annotations).inspect_err(|e| log::warn!("{e}")).unwrap_or_default();
+    for outcome in each("poststop", hooks, state, None, &outputs) {
+        if let Err(e) = outcome {
             log::warn!("{e}");
         }
     }
@@ -70,16 +69,23 @@ pub(crate) fn run_with(
     environment: Option<&[String]>,
     outputs: &Outputs,
 ) -> Result<()> {
-    let state = in_json(state)?;
-    for (index, hook) in hooks.iter().enumerate() {
-        log::debug!("running {name} hook #{index}: {}", hook.path().display());
-        run_one(hook, &state, environment, outputs).context(|| format!("error running {name} hook #{index}"))?;
-    }
-    Ok(())
+    each(name, hooks, state, environment, outputs).collect()
 }
 
-fn in_json(state: &OciState) -> Result<Vec<u8>> {
-    serde_json::to_vec(state).map_err(|e| Error::new(Kind::System, e.to_string()))
+/// Runs hooks one after the other, each when its outcome is asked for.
+fn each<'a>(
+    name: &'a str,
+    hooks: &'a [Hook],
+    state: &OciState,
+    environment: Option<&'a [String]>,
+    outputs: &'a Outputs,
+) -> impl Iterator<Item = Result<()>> + 'a {
+    let state = serde_json::to_vec(state).map_err(|e| e.to_string());
+    hooks.iter().enumerate().map(move |(index, hook)| {
+        let state = state.as_ref().map_err(|e| Error::new(Kind::System, e.clone()))?;
+        log::debug!("running {name} hook #{index}: {}", hook.path().display());
+        run_one(hook, state, environment, outputs).context(|| format!("error running {name} hook #{index}"))
+    })
 }
 
 /// The files that annotations name for what hooks write, open for appending.

@@ -171,9 +171,7 @@ impl Moves {
             None => Ok(()),
         }
     }
-}
 
-impl Moves {
     /// Leaves this process in the container's namespace. Answers to what the killed one has asked may wait on the
     /// connections that it shares.
     fn connect_anew(&mut self) -> Result<()> {

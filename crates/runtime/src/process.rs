@@ -19,7 +19,10 @@ pub(crate) const VANISH: Duration = Duration::from_secs(10);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Life {
     /// It does.
-    Alive,
+    Alive {
+        /// It has executed a program since it was forked.
+        has_executed: bool,
+    },
     /// It has ended and waits for its parent, or is gone, or its number is another's now.
     Ended,
 }
@@ -59,14 +62,8 @@ fn stat(proc: &Proc, pid: i32) -> Result<Option<Stat>> {
 
 /// Whether the process `pid` that began at `start_time` lives.
 pub(crate) fn life(proc: &Proc, pid: i32, start_time: u64) -> Result<Life> {
-    let alive =
-        stat(proc, pid)?.is_some_and(|stat| stat.start_time == start_time && !matches!(stat.state, b'Z' | b'X'));
-    Ok(if alive { Life::Alive } else { Life::Ended })
-}
-
-/// Whether a process has executed a program; one that has ended counts as having done so.
-pub(crate) fn has_executed(proc: &Proc, pid: i32) -> Result<bool> {
-    Ok(stat(proc, pid)?.is_none_or(|stat| stat.flags & PF_FORKNOEXEC == 0))
+    let alive = stat(proc, pid)?.filter(|stat| stat.start_time == start_time && !matches!(stat.state, b'Z' | b'X'));
+    Ok(alive.map_or(Life::Ended, |stat| Life::Alive { has_executed: stat.flags & PF_FORKNOEXEC == 0 }))
 }
 
 /// When a process began, in clock ticks since boot.
@@ -250,8 +247,7 @@ mod tests {
         let proc = Proc::open().unwrap();
         let pid = i32::try_from(std::process::id()).unwrap();
         let start = start_time(&proc, pid).unwrap();
-        assert_eq!(life(&proc, pid, start).unwrap(), Life::Alive);
+        assert_eq!(life(&proc, pid, start).unwrap(), Life::Alive { has_executed: true });
         assert_eq!(life(&proc, pid, start + 1).unwrap(), Life::Ended);
-        assert!(has_executed(&proc, pid).unwrap());
     }
 }

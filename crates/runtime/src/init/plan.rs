@@ -7,7 +7,6 @@ use std::rc::Rc;
 use oci_spec::runtime::{Hook, Linux, LinuxIdMapping, LinuxMemoryPolicy, LinuxPersonality, Process, Spec, User};
 
 use rtc_sys::clone::flags;
-use rtc_sys::mount::propagation;
 
 use super::mounts::Opener;
 use crate::bundle::Bundle;
@@ -147,14 +146,12 @@ impl InitPlan {
         let opener = Opener { namespaces: &namespaces, id_maps: &id_maps, cgroup, proc, from_outside: false };
         let mounts = opener.all(spec.mounts().as_deref().unwrap_or_default(), &bundle.dir, &bundle.rootfs)?;
         let is_dev = |mount: &MountPlan| mount.destination == Path::new("/dev");
-        let propagation = linux.rootfs_propagation().as_deref().and_then(propagation_type);
-        let shared = matches!(propagation, Some((propagation::SHARED, _)));
         Ok(Self {
             root: RootPlan {
-                propagation,
+                propagation: linux.rootfs_propagation().as_deref().and_then(propagation_type),
                 rootfs: bundle.rootfs.clone(),
                 anchor,
-                own_place: shared || spec.hooks().as_ref().is_some_and(hooks::before_the_pivot),
+                own_place: spec.hooks().as_ref().is_some_and(hooks::before_the_pivot),
             },
             tree: Some(tree::clone_path(&bundle.rootfs, Bind::Recursive).context(|| "root file system")?),
             foreign_dev: mounts.iter().any(|mount| is_dev(mount) && matches!(mount.kind, MountKind::Bind(_))),

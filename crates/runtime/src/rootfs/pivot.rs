@@ -41,6 +41,7 @@ pub(crate) fn attach_root(plan: &mut RootPlan, tree: OwnedFd) -> Result<RootDir>
         _ => propagation::SLAVE,
     });
     if is_shared(plan) {
+        plan.own_place = true;
         let target = open_directory(&plan.rootfs)?;
         make_parent_private(&plan.rootfs)?;
         make_root_private(&tree)?;

@@ -49,12 +49,14 @@ pub fn parse_resources(bytes: &[u8]) -> Result<LinuxResources> {
 
 /// `pids` without a limit asks for nothing; the types make it a limit of 0.
 fn take_out_empty_pids(resources: &mut LinuxResources, bytes: &[u8], limit: &str) {
-    if resources.pids().is_some_and(|pids| pids.limit() == 0) {
-        let value: Value = serde_json::from_slice(bytes).unwrap_or_default();
-        if value.pointer(limit).is_none() {
-            resources.set_pids(None);
-        }
+    if resources.pids().is_some_and(|pids| pids.limit() == 0) && !says(bytes, limit) {
+        resources.set_pids(None);
     }
+}
+
+/// Whether a text that has been parsed has this property (RFC 6901), which its type fills in where it is left out.
+fn says(bytes: &[u8], property: &str) -> bool {
+    serde_json::from_slice::<Value>(bytes).is_ok_and(|value| value.pointer(property).is_some())
 }
 
 /// Parses process.json, the specification's `process` object.
@@ -91,14 +93,10 @@ pub fn read_process(bytes: &[u8]) -> Result<Process> {
 ///
 /// A priority that is missing is 0, as it is for the other runtimes.
 fn need_io_class(bytes: &[u8], process: Option<&Process>, class: &str) -> Result<()> {
-    if process.is_none_or(|process| process.io_priority().is_none()) {
+    if process.is_none_or(|process| process.io_priority().is_none()) || says(bytes, class) {
         return Ok(());
     }
-    let text: Value = serde_json::from_slice(bytes).map_err(|e| Error::new(Kind::Invalid, e.to_string()))?;
-    match text.pointer(class) {
-        Some(_) => Ok(()),
-        None => Err(Error::new(Kind::Invalid, "process.ioPriority has no class: give one, as IOPRIO_CLASS_BE")),
-    }
+    Err(Error::new(Kind::Invalid, "process.ioPriority has no class: give one, as IOPRIO_CLASS_BE"))
 }
 
 /// The filter that config.json asks for, in whichever way: what every process of the container is under.

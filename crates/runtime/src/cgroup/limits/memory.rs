@@ -53,23 +53,24 @@ fn swap(memory: Option<i64>, total: Option<i64>, plan: &mut Vec<Setting>) -> Res
 
 /// The sum of memory and swap that resources ask for, if any; a limit of swap alone (`unified`) is none.
 pub(crate) fn memory_and_swap(resources: &LinuxResources) -> Option<i64> {
-    let of_swap_alone = resources.unified().as_ref().is_some_and(|files| files.contains_key("memory.swap.max"));
     let sum = resources.memory().as_ref().and_then(LinuxMemory::swap).filter(|sum| *sum > 0);
-    sum.filter(|_| !of_swap_alone)
+    sum.filter(|_| !limits_swap_alone(resources))
+}
+
+fn limits_swap_alone(resources: &LinuxResources) -> bool {
+    resources.unified().as_ref().is_some_and(|files| files.contains_key("memory.swap.max"))
 }
 
 /// The sum that holds after an update, of `kept` before it. The update gets it where it has a memory limit alone: a
 /// property that is left out keeps its value, and this one's value is the sum.
 pub(crate) fn keep_memory_and_swap(update: &mut LinuxResources, kept: Option<i64>) -> Option<i64> {
-    let of_swap_alone = update.unified().as_ref().is_some_and(|files| files.contains_key("memory.swap.max"));
-    let memory = update.memory().unwrap_or_default();
+    let mut memory = update.memory().unwrap_or_default();
     let set = |value: Option<i64>| value.filter(|value| *value != 0);
     match (set(memory.limit()), set(memory.swap())) {
-        _ if of_swap_alone => None,
+        _ if limits_swap_alone(update) => None,
         (_, Some(_)) => memory_and_swap(update),
         (Some(-1), None) => None,
         (Some(_), None) if kept.is_some() => {
-            let mut memory = memory;
             memory.set_swap(kept);
             update.set_memory(Some(memory));
             kept
