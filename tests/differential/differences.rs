@@ -78,6 +78,19 @@ const DIFFERENCES: &[(&str, Peer, &str)] = &[
     ("an option with an empty value", Peer::Crun, "takes no empty --cwd"),
     ("device in place of another file", Peer::Runc, "leaves the file; the specification wants an error"),
     ("device in place of another file", Peer::Crun, "leaves the file; the specification wants an error"),
+    ("bind without a source", Peer::Runc, "takes it for the bundle"),
+    ("another device of the host", Peer::Runc, "binds whatever the host has there"),
+    ("another device of the host", Peer::Crun, "binds whatever the host has there"),
+    ("access times named twice", Peer::Runc, "strictatime wins wherever it stands"),
+    ("access times named twice", Peer::Crun, "strictatime wins wherever it stands"),
+    ("cgroup with a recursive attribute", Peer::Runc, "leaves it out"),
+    ("cgroup inside proc", Peer::Crun, "mounts over parts of procfs"),
+    ("file with a slash at its end", Peer::Crun, "makes nothing there"),
+    ("modes of mountpoints", Peer::Crun, "makes files with mode 700 and places of tmpfs with 1755"),
+    ("copy for no tmpfs", Peer::Crun, "refuses it"),
+    ("listener without a report", Peer::Crun, "connects to it all the same"),
+    ("rules that overlap", Peer::Runc, "libseccomp tries values before ranges"),
+    ("rules that overlap", Peer::Crun, "libseccomp tries values before ranges"),
 ];
 
 /// Why a runtime does something else in a case.

@@ -82,3 +82,45 @@ fn a_list_that_fails_leaves_nothing() {
         mounts(&bundle, "add", &json!([good])).fails(1, "container not running");
     });
 }
+
+/// A container may have links where a mount is to go, and change them at any time.
+#[test]
+fn links_of_the_container_lead_to_nothing_that_hides() {
+    differs(&[(Kind::Runc, "has no such command"), (Kind::Crun, "has its own words")], || {
+        let bundle = Bundle::new(&["sleep", "1000"]).with(|config| {
+            config["linux"]["maskedPaths"] = json!(["/proc/keys", "/proc/kcore"]);
+        });
+        let root = bundle.dir().join("rootfs");
+        std::os::unix::fs::symlink("/proc", root.join("trap")).unwrap();
+        std::os::unix::fs::symlink("tmp", root.join("link")).unwrap();
+        let bundle = bundle.running();
+        let before = bundle.exec(&[], &["cat", "/proc/mounts"]).ok();
+        let masked = json!([{ "destination": "/trap/keys" }]);
+        mounts(&bundle, "remove", &masked).fails(1, "a link in the container leads from /trap to its procfs or sysfs");
+        // What was mounted through a link is taken back from where that has led.
+        let file = bundle.file("file");
+        fs::write(&file, "").unwrap();
+        let list = json!([
+            { "destination": "/link", "type": "tmpfs", "source": "tmpfs" },
+            bind(&file, "/link/file", &["bind", "ro"]),
+            { "destination": "/etc", "type": "nosuchfs" },
+        ]);
+        mounts(&bundle, "add", &list).fails(1, "fsopen(nosuchfs) = ENODEV");
+        assert_eq!(bundle.exec(&[], &["cat", "/proc/mounts"]).ok(), before);
+    });
+}
+
+#[test]
+fn options_may_be_long() {
+    differs(&[(Kind::Runc, "has no such command"), (Kind::Crun, "takes them as mount(2) does")], || {
+        let bundle = Bundle::new(&["sleep", "1000"]).running();
+        let long = format!("mode={}755", "0".repeat(300));
+        let list = |more: &str| json!([{ "destination": "/tmp", "type": "tmpfs", "options": [long, more] }]);
+        mounts(&bundle, "add", &list("noexec")).ok();
+        let table = bundle.exec(&[], &["grep", " /tmp ", "/proc/mounts"]).ok();
+        assert!(table.contains("noexec") && table.contains("mode=755") && table.lines().count() == 1, "{table}");
+        mounts(&bundle, "remove", &list("noexec")).ok();
+        mounts(&bundle, "add", &list("bogus")).fails(1, "mount(tmpfs, ");
+        assert_eq!(bundle.exec(&[], &["grep", "-c", " /tmp ", "/proc/mounts"]).stdout, "0\n");
+    });
+}

@@ -4,12 +4,12 @@
 //! attaches them, by the same means and with the same checks as when a container is made. It executes nothing there.
 //! They are the container's until it ends: they aren't written down, and a checkpoint doesn't know them.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Linux, Mount};
-use rtc_sys::CallExt;
 use rtc_sys::clone::{flags, setns};
+use rtc_sys::{CallExt, Errno};
 use rustix::mount::UnmountFlags;
 
 use crate::container::Container;
@@ -22,7 +22,7 @@ use crate::proc::Proc;
 use crate::rootfs::inherited;
 use crate::rootfs::mount::Mounter;
 use crate::rootfs::path::RootDir;
-use crate::rootfs::tree;
+use crate::rootfs::{procfs, tree};
 use crate::state::Status;
 
 impl Container {
@@ -51,18 +51,20 @@ impl Container {
         let root = self.enter(&linux)?;
         let mut mounter = Mounter::new(&root, namespaces.has(flags::NEWCGROUP), None);
         mounter.shares_namespace = self.record.inherits_mounts;
-        for (index, plan) in plans.iter_mut().enumerate() {
-            if let Err(error) = mounter.mount(plan) {
-                for mount in mounts[..index].iter().rev() {
-                    unmount(&root, mount.destination()).unwrap_or_else(|e| log::warn!("{e}"));
-                }
-                return Err(error);
+        let mut made = Vec::new();
+        let all = || {
+            for plan in &mut plans {
+                made.extend(mounter.mount(plan)?);
+            }
+            mounter.into_readonly_later().iter().try_for_each(|mount| Ok(tree::set_readonly(mount.as_fd())?))
+        };
+        let result = all();
+        if result.is_err() {
+            for mount in made.iter().rev() {
+                proc.unmount(mount).unwrap_or_else(|e| log::warn!("{e}"));
             }
         }
-        for mount in mounter.into_readonly_later() {
-            tree::set_readonly(mount.as_fd())?;
-        }
-        Ok(())
+        result
     }
 
     /// Takes mounts away, given in the same form; only their destinations count. The last of the list goes first.
@@ -118,8 +120,23 @@ fn unmount(root: &RootDir, destination: &Path) -> Result<()> {
         return Err(Error::new(Kind::Invalid, "the container's root can't be unmounted").context(what()));
     };
     // By name in a directory that is held open: no symlink can lead elsewhere.
-    let parent = root.resolve(parent).context(what)?;
+    let parent = directory_of_mount(root, parent).context(what)?;
     rustix::process::fchdir(&parent).call("fchdir", "the mount's directory").context(what)?;
     let flags = UnmountFlags::DETACH | UnmountFlags::NOFOLLOW;
     rustix::mount::unmount(name, flags).call("umount2", path.display()).context(what)
+}
+
+/// The directory that a mount is in. Links in the container may lead there, but not to what is hidden from it: the
+/// mounts in procfs and sysfs are those that mask it.
+fn directory_of_mount(root: &RootDir, path: &Path) -> Result<OwnedFd> {
+    match root.resolve_plain(path) {
+        Err(e) if e.errno() == Errno::ELOOP => {}
+        plain => return Ok(plain?),
+    }
+    let directory = root.resolve(path)?;
+    if procfs::is_procfs(&directory)? || procfs::is_sysfs(&directory)? {
+        let message = format!("a link in the container leads from {} to its procfs or sysfs", path.display());
+        return Err(Error::new(Kind::Invalid, message));
+    }
+    Ok(directory)
 }

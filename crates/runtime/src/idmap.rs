@@ -23,19 +23,21 @@ impl IdMaps {
     }
 
     /// From the option `idmap=uids=0-1000-1#…;gids=0-1000-1#…`: first id in the mount, first id on the host, how many,
-    /// as crun takes it.
-    pub(crate) fn from_option(text: &str) -> Result<Self> {
+    /// as crun takes it. With an `@` before it the second id is the container's, whose mappings are `of_container`.
+    pub(crate) fn from_option(text: &str, of_container: &Self) -> Result<Self> {
         let wrong = |what: &str| Error::new(Kind::Invalid, format!("idmap={text}: {what}: give uids=A-B-N;gids=A-B-N"));
         let mut maps = Self::default();
         for part in text.split(';').filter(|part| !part.is_empty()) {
-            let (to, list) = match part.split_once('=') {
-                Some(("uids", list)) => (&mut maps.uid, list),
-                Some(("gids", list)) => (&mut maps.gid, list),
+            let (to, container, list) = match part.split_once('=') {
+                Some(("uids", list)) => (&mut maps.uid, &of_container.uid, list),
+                Some(("gids", list)) => (&mut maps.gid, &of_container.gid, list),
                 _ => return Err(wrong("neither uids nor gids")),
             };
+            let (list, relative) = list.strip_prefix('@').map_or((list, false), |list| (list, true));
             for range in list.split('#').filter(|range| !range.is_empty()) {
-                let numbers: Vec<u32> = range.split('-').filter_map(|number| number.parse().ok()).collect();
-                let [inside, outside, count] = numbers[..] else { return Err(wrong("not three numbers")) };
+                let [inside, outside, count] = numbers(range, '-').ok_or_else(|| wrong("not three numbers"))?;
+                let outside = if relative { on_host(container, outside) } else { Some(outside) };
+                let outside = outside.ok_or_else(|| wrong("the container has no such id"))?;
                 to.push_str(&format!("{inside} {outside} {count}\n"));
             }
         }
@@ -87,6 +89,21 @@ pub fn user_namespace(uid_map: &str, gid_map: &str) -> Result<OwnedFd> {
     IdMaps { uid: uid_map.to_owned(), gid: gid_map.to_owned() }.user_namespace(&Proc::open()?)
 }
 
+/// Three numbers and nothing else.
+fn numbers(text: &str, separator: char) -> Option<[u32; 3]> {
+    let numbers: Vec<u32> = text.split(separator).map(str::parse).collect::<std::result::Result<_, _>>().ok()?;
+    numbers.try_into().ok()
+}
+
+/// What an id of the container is on the host, by the lines of its mapping.
+fn on_host(map: &str, id: u32) -> Option<u32> {
+    let range = |[inside, outside, count]: [u32; 3]| {
+        let offset = id.checked_sub(inside).filter(|offset| *offset < count)?;
+        outside.checked_add(offset)
+    };
+    map.lines().filter_map(|line| numbers(line, ' ')).find_map(range)
+}
+
 /// The lines of uid_map: first id inside, first id outside, how many.
 pub(crate) fn lines(mappings: &[LinuxIdMapping]) -> String {
     let line = |map: &LinuxIdMapping| format!("{} {} {}\n", map.container_id(), map.host_id(), map.size());
@@ -99,12 +116,23 @@ mod tests {
 
     #[test]
     fn an_option_is_a_mapping_too() {
-        let maps = IdMaps::from_option("uids=0-1000-1#1-5-2;gids=0-7-1").unwrap();
+        let container = IdMaps { uid: "0 100000 10\n10 5 1\n".into(), gid: "0 200000 10\n".into() };
+        let maps = IdMaps::from_option("uids=0-1000-1#1-5-2;gids=0-7-1", &container).unwrap();
         assert_eq!((maps.uid.as_str(), maps.gid.as_str()), ("0 1000 1\n1 5 2\n", "0 7 1\n"));
         assert_eq!(maps.missing(), None);
         assert_eq!(IdMaps { gid: String::new(), ..maps }.missing(), Some("gidMappings"));
-        for bad in ["", "uids=0-1-1", "uids=0-1;gids=0-1-1", "uids=@0-1-1;gids=0-1-1", "x=0-1-1"] {
-            assert!(IdMaps::from_option(bad).is_err(), "{bad:?}");
+        let maps = IdMaps::from_option("uids=@1000-1-1#7-10-1;gids=0-7-1", &container).unwrap();
+        assert_eq!((maps.uid.as_str(), maps.gid.as_str()), ("1000 100001 1\n7 5 1\n", "0 7 1\n"));
+        for bad in [
+            "",
+            "uids=0-1-1",
+            "uids=0-1;gids=0-1-1",
+            "uids=0-x-1-1;gids=0-1-1",
+            "uids=0-1-1-1;gids=0-1-1",
+            "uids=@0-11-1;gids=0-1-1",
+            "x=0-1-1",
+        ] {
+            assert!(IdMaps::from_option(bad, &container).is_err(), "{bad:?}");
         }
     }
 

@@ -7,11 +7,12 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rtc_sys::{CallExt, Errno, fdio};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::mount::UnmountFlags;
 
 use crate::error::{Error, Kind, Result};
 
@@ -132,6 +133,14 @@ impl Proc {
         look(folder.as_fd(), Path::new(path.file_name().unwrap_or_default()), OFlags::NOFOLLOW).map(drop)
     }
 
+    /// Takes away the mount whose root `mount` is, wherever that is by now. Changes the working directory.
+    pub(crate) fn unmount(&self, mount: impl AsFd) -> rtc_sys::Result<()> {
+        rustix::process::fchdir(&self.root).call("fchdir", "/proc")?;
+        let link = format!("self/fd/{}", mount.as_fd().as_raw_fd());
+        rustix::mount::unmount(link.as_str(), UnmountFlags::DETACH)
+            .call("umount2", format_args!("/proc/{link}, DETACH"))
+    }
+
     /// Opens what a magic link that has been checked leads to.
     pub(crate) fn follow_link(&self, path: impl AsRef<Path>, flags: OFlags) -> rtc_sys::Result<OwnedFd> {
         let path = path.as_ref();
@@ -147,7 +156,6 @@ fn lossy(data: &[u8]) -> std::borrow::Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::fd::AsRawFd;
 
     #[test]
     fn links_are_followed_and_nothing_else_is() {

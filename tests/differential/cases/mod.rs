@@ -1,5 +1,6 @@
 //! The cases.
 
+mod corners;
 mod hooks;
 mod lifecycle;
 mod mounts;
@@ -11,7 +12,7 @@ use crate::case::Case;
 
 /// All of them.
 pub(crate) fn all() -> Vec<Case> {
-    [process::all(), mounts::all(), namespaces::all(), lifecycle::all(), hooks::all(), statements::all()]
+    [process::all(), mounts::all(), namespaces::all(), lifecycle::all(), hooks::all(), statements::all(), corners::all()]
         .into_iter()
         .flatten()
         .collect()

@@ -94,6 +94,7 @@ impl Opener<'_> {
                 let tree = tree::clone_source(source, options.bind.unwrap_or(Bind::One), !options.source_nofollow)?;
                 if self.namespaces.has_user() {
                     locked(&tree, options.attrs)?;
+                    locked(&tree, options.recursive)?;
                 }
                 Ok(Some(tree))
             }
@@ -111,7 +112,7 @@ impl Opener<'_> {
     /// A user namespace with the mount's own mapping, or that of the container's.
     fn ids(&self, mount: &Mount, options: &MountOptions) -> Result<Option<OwnedFd>> {
         let own = match &options.idmap_text {
-            Some(text) => IdMaps::from_option(text)?,
+            Some(text) => IdMaps::from_option(text, self.id_maps)?,
             None => IdMaps::new(
                 mount.uid_mappings().as_deref().unwrap_or_default(),
                 mount.gid_mappings().as_deref().unwrap_or_default(),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
 use rtc_sys::{CallExt, Errno};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 
 use super::options::Bind;
 use super::path::{self, RootDir};
@@ -24,6 +24,14 @@ pub(crate) struct Device {
     pub(crate) gid: u32,
     /// Whether it takes the place of another file: a default does, one that config.json asks for must not.
     pub(crate) replaces: bool,
+}
+
+impl Device {
+    /// Whether a file with these attributes is this device.
+    fn is(&self, stat: &Stat) -> bool {
+        FileType::from_raw_mode(stat.st_mode) == self.kind
+            && (self.kind == FileType::Fifo || stat.st_rdev == rustix::fs::makedev(self.major, self.minor))
+    }
 }
 
 /// The devices that the specification promises (config-linux, "Default Devices"), but for console and ptmx.
@@ -127,8 +135,7 @@ fn node(dir: &impl AsFd, name: &std::ffi::OsStr, device: &Device) -> Result<std:
         Ok(()) => {}
         Err(rustix::io::Errno::PERM) => return Ok(Err(Errno::EPERM)),
         Err(rustix::io::Errno::EXIST) => {
-            let stat = path::stat(open()?)?;
-            if FileType::from_raw_mode(stat.st_mode) == device.kind && stat.st_rdev == number {
+            if device.is(&path::stat(open()?)?) {
                 return Ok(Ok(()));
             }
             if !device.replaces {
@@ -149,6 +156,11 @@ fn node(dir: &impl AsFd, name: &std::ffi::OsStr, device: &Device) -> Result<std:
 
 fn bind_host(root: &RootDir, device: &Device, cut_off: bool) -> Result<()> {
     let tree = tree::clone_path(&device.path, Bind::One)?;
+    if !device.is(&path::stat(&tree)?) {
+        let message = format!("the host has another file there than {}:{}", device.major, device.minor);
+        return Err(Error::new(Kind::Invalid, message)
+            .with_hint("a user namespace can't make devices, and gets the host's of the same path"));
+    }
     if cut_off {
         inherited::cut_off(&tree)?;
     }

@@ -12,10 +12,10 @@ use std::path::Path;
 
 use rtc_sys::mount::propagation;
 use rtc_sys::{CallExt, Errno};
-use rustix::fs::{AtFlags, Mode, OFlags, StatxAttributes, StatxFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::mount::UnmountFlags;
 
-use super::path::RootDir;
+use super::path::{self, RootDir};
 use super::tree;
 use crate::error::{Context, Error, Kind, Result};
 
@@ -37,8 +37,7 @@ pub(crate) fn attach_root(anchor: &Path, tree: OwnedFd) -> Result<RootDir> {
 /// Nothing is: this process is in another mount namespace than the one that made the container.
 pub(crate) fn open_root(anchor: &Path) -> Result<OwnedFd> {
     let root = open_directory(anchor)?;
-    let about = rustix::fs::statx(&root, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS);
-    if about.call("statx", anchor.display())?.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
+    if path::is_mount_root(&root)? {
         return Ok(root);
     }
     let message = format!("the container's mounts are not in this mount namespace: nothing is at {}", anchor.display());

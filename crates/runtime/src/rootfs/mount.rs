@@ -76,8 +76,8 @@ impl<'a> Mounter<'a> {
         Self { root, private_cgroup, label, shares_namespace: false, readonly_later: Vec::new() }
     }
 
-    /// Does one mount.
-    pub(crate) fn mount(&mut self, plan: &mut MountPlan) -> Result<()> {
+    /// Does one mount, and gives it, where it is one.
+    pub(crate) fn mount(&mut self, plan: &mut MountPlan) -> Result<Option<OwnedFd>> {
         let destination = plan.destination.clone();
         self.dispatch(plan).context(|| format!("mount {}", destination.display()))
     }
@@ -87,28 +87,38 @@ impl<'a> Mounter<'a> {
         self.readonly_later
     }
 
-    fn dispatch(&mut self, plan: &mut MountPlan) -> Result<()> {
-        if plan.destination.components().all(|part| !matches!(part, std::path::Component::Normal(_))) {
-            return Err(Error::new(Kind::Invalid, "a mount can't cover the container's root"));
-        }
+    fn dispatch(&mut self, plan: &mut MountPlan) -> Result<Option<OwnedFd>> {
         match plan.kind.clone() {
-            MountKind::Bind(source) => self.bind(plan, &source),
-            MountKind::Cgroup => self.cgroup(plan),
-            MountKind::Symlink(target) => self.root.symlink(&plan.destination, &target),
-            MountKind::Filesystem { kind, source } => self.filesystem(plan, &kind, &source),
+            MountKind::Bind(source) => self.bind(plan, &source).map(Some),
+            MountKind::Cgroup => self.cgroup(plan).map(Some),
+            MountKind::Symlink(target) => self.root.symlink(&plan.destination, &target).map(|()| None),
+            MountKind::Filesystem { kind, source } => self.filesystem(plan, &kind, &source).map(Some),
         }
     }
 
-    fn bind(&mut self, plan: &mut MountPlan, source: &BindSource) -> Result<()> {
+    /// Makes sure that a mount may go to the place that its destination leads to.
+    fn check_place(&self, destination: &Path, place: path::Place) -> Result<path::Place> {
+        procfs::check_place(destination, &place.fd)?;
+        // Nobody whose root it covers would see it, by whatever dots and links it got there.
+        if self.root.is(&place.fd)? {
+            return Err(Error::new(Kind::Invalid, "a mount can't cover the container's root"));
+        }
+        Ok(place)
+    }
+
+    fn bind(&mut self, plan: &mut MountPlan, source: &BindSource) -> Result<OwnedFd> {
         let how = plan.options.bind.unwrap_or(Bind::One);
         let tree = match (plan.opened.take(), source) {
             (Some(opened), _) => opened,
             (None, BindSource::Host(path)) => tree::clone_source(path, how, !plan.options.source_nofollow)?,
+            (None, BindSource::Root(path)) if plan.options.source_nofollow => {
+                tree::clone_fd(self.root.resolve_unfollowed(path)?, how)?
+            }
             (None, BindSource::Root(path)) => tree::clone_fd(self.root.resolve(path)?, how)?,
         };
         procfs::check_path(&plan.destination, procfs::is_procfs(&tree)?)?;
         let place = self.bind_place(plan, path::is_directory(&tree)?)?;
-        procfs::check_place(&plan.destination, &place.fd)?;
+        let place = self.check_place(&plan.destination, place)?;
         if let Some(ids) = plan.ids.take() {
             tree::set_idmap(tree.as_fd(), plan.options.idmap == Some(Idmap::Recursive), ids.as_fd())?;
         }
@@ -122,11 +132,16 @@ impl<'a> Mounter<'a> {
         }
         tree::set_attrs(tree.as_fd(), false, attrs)?;
         tree::set_attrs(tree.as_fd(), true, plan.options.recursive)?;
-        tree::attach(&tree, &place.fd)?;
+        attach(&tree, &place)?;
         propagate(&tree, &plan.options)?;
         if later {
-            self.readonly_later.push(tree);
+            self.make_readonly_later(&tree)?;
         }
+        Ok(tree)
+    }
+
+    fn make_readonly_later(&mut self, mount: &OwnedFd) -> Result<()> {
+        self.readonly_later.push(mount.try_clone().call("dup", "a mount")?);
         Ok(())
     }
 
@@ -145,13 +160,13 @@ impl<'a> Mounter<'a> {
         if directory { self.root.directory(&plan.destination) } else { self.root.file(&plan.destination) }
     }
 
-    fn filesystem(&mut self, plan: &MountPlan, kind: &str, source: &str) -> Result<()> {
+    fn filesystem(&mut self, plan: &MountPlan, kind: &str, source: &str) -> Result<OwnedFd> {
         procfs::check_path(&plan.destination, kind == "proc")?;
         let place = match kind {
             "proc" | "sysfs" => self.ordinary_directory(&plan.destination, kind)?,
             _ => self.root.directory(&plan.destination)?,
         };
-        procfs::check_place(&plan.destination, &place.fd)?;
+        let place = self.check_place(&plan.destination, place)?;
         let options = &plan.options;
         let mut data: Vec<String> = options.superblock.iter().map(|flag| (*flag).to_owned()).collect();
         data.extend(options.data.iter().cloned());
@@ -185,32 +200,37 @@ impl<'a> Mounter<'a> {
             set_label(&mount, label)?;
         }
         // A directory made for the mount has nothing to copy, and its mode is not what anyone asked for.
-        if options.copy_up && !place.made {
+        if options.copy_up && kind == "tmpfs" && !place.made {
             copyup::copy(place.fd.as_fd(), mount.as_fd()).context(|| "tmpcopyup")?;
         }
-        tree::attach(&mount, &place.fd)?;
+        attach(&mount, &place)?;
         tree::set_attrs(mount.as_fd(), true, options.recursive)?;
         propagate(&mount, options)?;
         if kind == "tmpfs" && readonly {
-            self.readonly_later.push(mount);
+            self.make_readonly_later(&mount)?;
         }
-        Ok(())
+        Ok(mount)
     }
 
     /// The host's sysfs, with all that is mounted in it; where flags are set on it, they stay.
-    fn host_sysfs(&self, plan: &MountPlan, place: &path::Place) -> Result<()> {
+    fn host_sysfs(&self, plan: &MountPlan, place: &path::Place) -> Result<OwnedFd> {
         let tree = tree::clone_path(Path::new("/sys"), Bind::Recursive)?;
         self.cut_off(&tree)?;
-        let attrs = Attrs { set: plan.options.attrs.set, clear: 0 };
-        tree::set_attrs(tree.as_fd(), true, attrs)?;
-        tree::attach(&tree, &place.fd)?;
-        propagate(&tree, &plan.options)
+        for Attrs { set, clear } in [plan.options.attrs, plan.options.recursive] {
+            // Times of access are one value, cleared before it is set.
+            tree::set_attrs(tree.as_fd(), true, Attrs { set, clear: clear & attr::ATIME })?;
+        }
+        attach(&tree, place)?;
+        propagate(&tree, &plan.options)?;
+        Ok(tree)
     }
 
     /// The container's cgroup: a new mount shows just it in a private cgroup namespace; without one, a bind mount of
     /// its directory, so that the rest of the hierarchy stays out of reach (CVE-2023-25809).
-    fn cgroup(&mut self, plan: &mut MountPlan) -> Result<()> {
+    fn cgroup(&mut self, plan: &mut MountPlan) -> Result<OwnedFd> {
+        procfs::check_path(&plan.destination, false)?;
         let place = self.ordinary_directory(&plan.destination, "cgroup")?;
+        let place = self.check_place(&plan.destination, place)?;
         let attrs = plan.options.attrs;
         let mount = match plan.opened.take() {
             Some(tree) => {
@@ -224,8 +244,10 @@ impl<'a> Mounter<'a> {
                     .with_hint("leave the mount out, or give the container a cgroup namespace"));
             }
         };
-        tree::attach(&mount, &place.fd)?;
-        propagate(&mount, &plan.options)
+        tree::set_attrs(mount.as_fd(), true, plan.options.recursive)?;
+        attach(&mount, &place)?;
+        propagate(&mount, &plan.options)?;
+        Ok(mount)
     }
 
     /// A directory that no symlink leads to: proc and sysfs elsewhere would let an image choose what later writes to
@@ -252,6 +274,15 @@ fn new_filesystem(kind: &str, source: &str, data: &[String], attrs: u64, place: 
         return tree::new_filesystem_by_mount(kind, source, data, attrs, &place.fd);
     }
     tree::new_filesystem(kind, source, data.iter().map(String::as_str), attrs)
+}
+
+/// Attaches a mount to its place, which must be of its kind.
+fn attach(mount: &OwnedFd, place: &path::Place) -> Result<()> {
+    tree::attach(mount, &place.fd).map_err(|e| match (e.errno(), path::is_directory(mount)) {
+        (Errno::ENOTDIR, Ok(true)) => Error::from(e).context("a directory can't be mounted on a file"),
+        (Errno::ENOTDIR, Ok(false)) => Error::from(e).context("a file can't be mounted on a directory"),
+        _ => e.into(),
+    })
 }
 
 fn is(error: &Error, errno: Errno) -> bool {

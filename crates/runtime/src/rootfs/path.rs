@@ -11,7 +11,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
 use rtc_sys::{CallExt, Errno};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, StatxAttributes, StatxFlags};
 
 use crate::error::Result;
 
@@ -49,6 +49,11 @@ impl RootDir {
         self.open(path, OFlags::PATH, ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
     }
 
+    /// Resolves `path` to what it names: a symlink at its end is not followed.
+    pub(crate) fn resolve_unfollowed(&self, path: &Path) -> rtc_sys::Result<OwnedFd> {
+        self.open(path, OFlags::PATH | OFlags::NOFOLLOW, ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
+    }
+
     /// Resolves `path` and refuses any symlink in it (`ELOOP`).
     pub(crate) fn resolve_plain(&self, path: &Path) -> rtc_sys::Result<OwnedFd> {
         self.open(path, OFlags::PATH, ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS)
@@ -64,6 +69,12 @@ impl RootDir {
                 other => return other.call("openat2", format_args!("{}, {flags:?}", path.display())),
             }
         }
+    }
+
+    /// Whether `fd` refers to the root itself, on the root's own mount.
+    pub(crate) fn is(&self, fd: impl AsFd) -> rtc_sys::Result<bool> {
+        let [root, other] = [mount_and_inode(&self.fd), mount_and_inode(fd)];
+        Ok(root? == other?)
     }
 
     /// The directory at `path`, made with its parents (mode 0755) where it is missing.
@@ -222,6 +233,18 @@ pub(crate) fn stat(fd: impl AsFd) -> rtc_sys::Result<Stat> {
     rustix::fs::fstat(fd).call("fstat", "")
 }
 
+/// The mount that a descriptor is in (Linux 5.8), and the inode in its file system.
+fn mount_and_inode(fd: impl AsFd) -> rtc_sys::Result<(u64, u64)> {
+    let about = rustix::fs::statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::INO | StatxFlags::MNT_ID);
+    about.call("statx", "INO, MNT_ID").map(|about| (about.stx_mnt_id, about.stx_ino))
+}
+
+/// Whether a descriptor is of the root of a mount (Linux 5.8).
+pub(crate) fn is_mount_root(fd: impl AsFd) -> rtc_sys::Result<bool> {
+    let about = rustix::fs::statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::empty()).call("statx", "")?;
+    Ok(about.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+}
+
 /// Whether a descriptor refers to a directory.
 pub(crate) fn is_directory(fd: impl AsFd) -> rtc_sys::Result<bool> {
     Ok(FileType::from_raw_mode(stat(fd)?.st_mode) == FileType::Directory)
@@ -294,6 +317,19 @@ mod tests {
         symlink("a", temp.0.join("b")).unwrap();
         let error = temp.root().directory(Path::new("a")).unwrap_err();
         assert!(error.to_string().ends_with("= ELOOP"), "{error}");
+    }
+
+    #[test]
+    fn the_root_is_known_however_it_is_reached() {
+        let temp = Temp::new("root");
+        fs::create_dir(temp.0.join("d")).unwrap();
+        symlink("..", temp.0.join("d/up")).unwrap();
+        let root = temp.root();
+        let is_root = |path: &str| root.is(root.resolve(Path::new(path)).unwrap()).unwrap();
+        assert!(is_root("/") && is_root("d/..") && is_root("../d/up/..") && !is_root("/d"));
+        assert!(!root.is(fs::File::open("/proc").unwrap()).unwrap());
+        let link = root.resolve_unfollowed(Path::new("d/up")).unwrap();
+        assert_eq!(FileType::from_raw_mode(stat(link).unwrap().st_mode), FileType::Symlink);
     }
 
     #[test]

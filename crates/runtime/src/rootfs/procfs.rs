@@ -10,8 +10,9 @@ use rtc_sys::CallExt;
 
 use crate::error::{Error, Kind, Result};
 
-/// `PROC_SUPER_MAGIC` (linux/magic.h).
+/// `PROC_SUPER_MAGIC`, `SYSFS_MAGIC` (linux/magic.h).
 const MAGIC: u64 = 0x9fa0;
+const MAGIC_OF_SYSFS: u64 = 0x6265_6572;
 
 /// What may be covered below `/proc`, as in runc.
 const MAY_BE_COVERED: &[&str] = &[
@@ -30,7 +31,16 @@ const MAY_BE_COVERED: &[&str] = &[
 
 /// Whether `fd` is in a procfs.
 pub(crate) fn is_procfs(fd: impl AsFd) -> rtc_sys::Result<bool> {
-    Ok(rustix::fs::fstatfs(&fd).call("fstatfs", "a mount")?.f_type as u64 == MAGIC)
+    Ok(magic(fd)? == MAGIC)
+}
+
+/// Whether `fd` is in a sysfs.
+pub(crate) fn is_sysfs(fd: impl AsFd) -> rtc_sys::Result<bool> {
+    Ok(magic(fd)? == MAGIC_OF_SYSFS)
+}
+
+fn magic(fd: impl AsFd) -> rtc_sys::Result<u64> {
+    Ok(rustix::fs::fstatfs(&fd).call("fstatfs", "a mount")?.f_type as u64)
 }
 
 /// Checks a mount's destination before it is looked for. `is_proc`: a procfs is what is mounted.

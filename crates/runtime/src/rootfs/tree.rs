@@ -12,6 +12,7 @@ use rustix::mount::{
 };
 
 use super::options::{Attrs, Bind};
+use super::path::is_mount_root;
 use crate::error::{Error, Kind, Result};
 
 /// A new file system of type `kind`, mounted nowhere yet. `data` is `key=value` or a flag, as in mount(8).
@@ -76,11 +77,15 @@ pub(crate) fn new_filesystem_by_mount(
     rustix::fs::mkdirat(&scratch, "new", Mode::RWXU).call("mkdirat", "new")?;
     let flags_of_here = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let here = rustix::fs::open(".", flags_of_here, Mode::empty()).call("open", ".")?;
+    let new = rustix::fs::openat(&scratch, "new", flags_of_here, Mode::empty()).call("openat", "new")?;
     attach(&scratch, place)?;
+    // From here on a container that runs already sees the folder, and may put a link in its place: it is mounted onto by
+    // its descriptor, and then can't be moved any more.
+    rustix::process::fchdir(&new).call("fchdir", "new")?;
+    let made = rustix::mount::mount(source, ".", kind, flags, Some(text.as_c_str()))
+        .call("mount", format_args!("{kind}, {}", text.to_string_lossy()));
     rustix::process::fchdir(&scratch).call("fchdir", "tmpfs")?;
-    let made = rustix::mount::mount(source, "new", kind, flags, Some(text.as_c_str()))
-        .call("mount", format_args!("{kind}, {}", text.to_string_lossy()))
-        .and_then(|()| clone_path(Path::new("new"), Bind::One));
+    let made = made.map_err(Error::from).and_then(|()| cloned_mount(Path::new("new")));
     let swept = rustix::mount::unmount(".", UnmountFlags::DETACH).call("umount2", ".");
     rustix::process::fchdir(&here).call("fchdir", "back")?;
     let tree = made?;
@@ -88,6 +93,12 @@ pub(crate) fn new_filesystem_by_mount(
     let clear = if attrs & attr::ATIME == 0 { 0 } else { attr::ATIME };
     set_attrs(tree.as_fd(), false, Attrs { set: attrs, clear })?;
     Ok(tree)
+}
+
+/// A detached clone of what is mounted at a path, and of nothing that a symlink leads to.
+fn cloned_mount(path: &Path) -> Result<OwnedFd> {
+    let tree = clone_source(path, Bind::One, false)?;
+    if is_mount_root(&tree)? { Ok(tree) } else { Err(Error::new(Kind::System, "the new mount has been moved away")) }
 }
 
 /// Options as mount(2) takes them: those of every file system as flags, the others as one text.
@@ -101,6 +112,7 @@ fn mount_data(data: &[String]) -> Result<(MountFlags, CString)> {
             "sync" => flags |= MountFlags::SYNCHRONOUS,
             "dirsync" => flags |= MountFlags::DIRSYNC,
             "lazytime" => flags |= MountFlags::LAZYTIME,
+            "mand" => flags |= MountFlags::PERMIT_MANDATORY_FILE_LOCKING,
             other => rest.push(quoted(other)),
         }
     }
@@ -123,14 +135,24 @@ fn quoted(entry: &str) -> String {
     }
 }
 
-/// The error with what the file system logged about it.
+/// The error with what the file system logged about it (fsopen(2), "message log"): its errors, or else its warnings.
 fn with_log(fs: &OwnedFd, error: rtc_sys::Error) -> Error {
     let mut buffer = [0; 512];
-    let error_text = match rustix::io::read(fs, &mut buffer) {
-        Ok(n) => String::from_utf8_lossy(&buffer[..n]).trim_end().trim_start_matches("e ").to_owned(),
-        Err(_) => return error.into(),
-    };
-    Error::from(error).context(error_text)
+    let mut log = Vec::new();
+    // One message with each call; at the end ENODATA.
+    while let Ok(length) = rustix::io::read(fs, &mut buffer) {
+        log.push(String::from_utf8_lossy(&buffer[..length]).trim_end().to_owned());
+    }
+    match told(&log) {
+        Some(text) => Error::from(error).context(text),
+        None => error.into(),
+    }
+}
+
+/// What of a log is worth telling. Each message begins with its level: `e`, `w` or `i`.
+fn told(log: &[String]) -> Option<String> {
+    let of = |level: &str| -> Vec<&str> { log.iter().filter_map(|line| line.strip_prefix(level)).collect() };
+    [of("e "), of("w ")].into_iter().find(|lines| !lines.is_empty()).map(|lines| lines.join("; "))
 }
 
 /// A detached clone of the mount at a path of this mount namespace.
@@ -140,12 +162,17 @@ pub(crate) fn clone_path(path: &Path, how: Bind) -> rtc_sys::Result<OwnedFd> {
 }
 
 /// A detached clone of the mount at a path; a symlink at its end is followed or not.
-pub(crate) fn clone_source(path: &Path, how: Bind, follow: bool) -> rtc_sys::Result<OwnedFd> {
-    if follow {
-        return clone_path(path, how);
-    }
-    rustix::mount::open_tree(rustix::fs::CWD, path, clone_flags(how) | OpenTreeFlags::AT_SYMLINK_NOFOLLOW)
-        .call("open_tree", format_args!("{}, CLONE, NOFOLLOW", path.display()))
+pub(crate) fn clone_source(path: &Path, how: Bind, follow: bool) -> Result<OwnedFd> {
+    let nofollow = if follow { OpenTreeFlags::empty() } else { OpenTreeFlags::AT_SYMLINK_NOFOLLOW };
+    let words = if follow { "" } else { ", NOFOLLOW" };
+    rustix::mount::open_tree(rustix::fs::CWD, path, clone_flags(how) | nofollow)
+        .call("open_tree", format_args!("{}, CLONE{words}", path.display()))
+        .map_err(|e| match (e.errno(), how) {
+            (Errno::EINVAL, Bind::One) => Error::from(e)
+                .with_hint("give rbind: a user namespace can't leave out what is mounted below; or it is unbindable"),
+            (Errno::EINVAL, Bind::Recursive) => Error::from(e).with_hint("it is unbindable, or of no mount namespace"),
+            _ => e.into(),
+        })
 }
 
 /// A detached clone of the mount that `fd` is in, with what `fd` refers to as its root.
@@ -214,10 +241,19 @@ mod tests {
     }
 
     #[test]
+    fn errors_are_told_before_warnings() {
+        let log = strings(&["w overlay: odd", "e overlay: no upper", "i x", "e overlay: no work"]);
+        assert_eq!(told(&log).as_deref(), Some("overlay: no upper; overlay: no work"));
+        assert_eq!(told(&log[..1]).as_deref(), Some("overlay: odd"));
+        assert_eq!(told(&[]), None);
+    }
+
+    #[test]
     fn options_become_flags_and_a_text() {
-        let data = strings(&["ro", "lowerdir=/a:/b", "rw", "lazytime", "context=u:r:t:s0:c1,c2", "volatile"]);
+        let data = strings(&["ro", "lowerdir=/a:/b", "rw", "lazytime", "mand", "context=u:r:t:s0:c1,c2", "volatile"]);
         let (flags, text) = mount_data(&data).unwrap();
-        assert_eq!(flags, MountFlags::RDONLY | MountFlags::LAZYTIME);
+        let wanted = MountFlags::RDONLY | MountFlags::LAZYTIME | MountFlags::PERMIT_MANDATORY_FILE_LOCKING;
+        assert_eq!(flags, wanted);
         assert_eq!(text.to_str(), Ok("lowerdir=/a:/b,context=\"u:r:t:s0:c1,c2\",volatile"));
         let error = mount_data(&strings(&[&"x".repeat(4096)])).unwrap_err();
         assert_eq!(error.to_string(), "4096 bytes of mount options are more than the 4095 that mount(2) takes");

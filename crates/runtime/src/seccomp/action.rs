@@ -16,6 +16,8 @@ pub(super) const ALLOW: u32 = 0x7fff_0000;
 
 /// The kernel cuts larger numbers down to this.
 const MAX_ERRNO: u32 = 4095;
+/// A tracer gets any 16 bits (`SECCOMP_RET_DATA`).
+const MAX_MESSAGE: u32 = 0xffff;
 
 /// The return value for an action with its `errnoRet`, which is EPERM by default and belongs to ERRNO and TRACE alone.
 ///
@@ -32,12 +34,13 @@ pub(super) fn value(action: Action, errno: Option<u32>) -> Result<u32> {
         Action::ScmpActLog => (LOG, false),
         Action::ScmpActAllow => (ALLOW, false),
     };
+    let max = if base == TRACE { MAX_MESSAGE } else { MAX_ERRNO };
     match errno {
         None if takes_errno => Ok(base | libc::EPERM as u32),
         None => Ok(base),
-        Some(errno) if takes_errno && errno <= MAX_ERRNO => Ok(base | errno),
+        Some(errno) if takes_errno && errno <= max => Ok(base | errno),
         Some(errno) if takes_errno => {
-            Err(Error::new(Kind::Invalid, format!("seccomp: errnoRet {errno} is above {MAX_ERRNO}")))
+            Err(Error::new(Kind::Invalid, format!("seccomp: errnoRet {errno} is above {max}")))
         }
         Some(errno) => Err(Error::new(Kind::Invalid, format!("seccomp: {action} takes no errnoRet ({errno})"))),
     }
@@ -62,5 +65,7 @@ mod tests {
         let error = value(Action::ScmpActAllow, Some(1)).unwrap_err();
         assert_eq!(error.to_string(), "seccomp: SCMP_ACT_ALLOW takes no errnoRet (1)");
         assert!(value(Action::ScmpActErrno, Some(4096)).is_err());
+        assert_eq!(value(Action::ScmpActTrace, Some(0xffff)).unwrap(), TRACE | 0xffff);
+        assert!(value(Action::ScmpActTrace, Some(0x1_0000)).is_err());
     }
 }

@@ -8,7 +8,9 @@
 //! - A rule equal to the default action is skipped, and so is a name that no table here has.
 //! - A call with a rule without `args` gets the action of the first such rule, whatever other rules say.
 //! - Of several rules with `args`, each is tried; all conditions of one must hold, except that conditions on the same
-//!   argument are alternatives.
+//!   argument are alternatives. Of those that hold the first wins. (Which one libseccomp takes, where their actions
+//!   differ, depends on its tree: of values and ranges it tries the values first, of two masks the later one.)
+//! - Two rules for a call with the same `args` and other actions are refused.
 //! - A number above the highest that the profile names fails with ENOSYS, so that programs fall back from calls that are
 //!   younger than the profile; not with a permissive default action.
 //! - The machine's own architecture counts as listed; calls of others are killed.

@@ -8,6 +8,9 @@ use super::arguments::Condition;
 use super::syscalls::{Syscall, multiplexed};
 use crate::{Error, Kind, Result};
 
+/// The longest program that the kernel takes (BPF_MAXINSNS).
+pub(super) const LONGEST: usize = 4096;
+
 /// A profile, resolved for one machine.
 #[derive(Debug)]
 pub(super) struct Profile {
@@ -22,6 +25,8 @@ pub(super) struct Profile {
 /// One rule: what it returns where all its conditions hold.
 #[derive(Debug)]
 pub(super) struct Rule {
+    /// Its place in `syscalls`; none for what follows from a rule for another call.
+    entry: Option<usize>,
     pub(super) conditions: Vec<Condition>,
     pub(super) verdict: u32,
 }
@@ -49,12 +54,44 @@ impl Profile {
         let tables = tables.map(|abi| Table { abi, highest: None, entries: Vec::new() }).collect();
         let mut profile = Self { default, beyond, rules: Vec::new(), tables };
         for (index, entry) in seccomp.syscalls().iter().flatten().enumerate() {
-            profile.add(entry).map_err(|e| e.context(format!("linux.seccomp.syscalls[{index}]")))?;
+            profile.add(index, entry).map_err(|e| e.context(format!("linux.seccomp.syscalls[{index}]")))?;
         }
         for table in &mut profile.tables {
             table.entries.sort_unstable();
         }
+        profile.check_contradictions()?;
         Ok(profile)
+    }
+
+    /// Refuses rules of one call that have the same conditions and other actions, as libseccomp does.
+    fn check_contradictions(&self) -> Result<()> {
+        for table in &self.tables {
+            for of_number in table.entries.chunk_by(|one, next| one.0 == next.0) {
+                // More than the kernel takes are refused by their number.
+                if (2..LONGEST).contains(&of_number.len()) {
+                    self.check_of_number(of_number)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_of_number(&self, entries: &[(u32, usize)]) -> Result<()> {
+        let rules: Vec<&Rule> = entries.iter().map(|(_, rule)| &self.rules[*rule]).collect();
+        if rules.iter().any(|rule| rule.conditions.is_empty()) {
+            return Ok(());
+        }
+        for (at, rule) in rules.iter().enumerate() {
+            let Some(entry) = rule.entry else { continue };
+            let contradicts = |other: &&Rule| other.conditions == rule.conditions && other.verdict != rule.verdict;
+            if let Some(other) = rules[..at].iter().copied().find(contradicts).and_then(|other| other.entry) {
+                let message = format!(
+                    "linux.seccomp.syscalls[{entry}]: same call and args as in syscalls[{other}], and another action"
+                );
+                return Err(Error::new(Kind::Invalid, message));
+            }
+        }
+        Ok(())
     }
 
     /// Whether any rule hands calls to an agent.
@@ -62,7 +99,7 @@ impl Profile {
         self.rules.iter().any(|rule| rule.verdict == action::NOTIFY)
     }
 
-    fn add(&mut self, entry: &LinuxSyscall) -> Result<()> {
+    fn add(&mut self, place: usize, entry: &LinuxSyscall) -> Result<()> {
         let verdict = action::value(entry.action(), entry.errno_ret())?;
         let notifies = verdict == action::NOTIFY;
         if notifies && entry.names().iter().any(|name| name == "write") {
@@ -83,7 +120,7 @@ impl Profile {
                 self.add_multiplexed(entry.names(), verdict);
             }
             let index = self.rules.len();
-            self.rules.push(Rule { conditions, verdict });
+            self.rules.push(Rule { entry: Some(place), conditions, verdict });
             for table in &mut self.tables {
                 let numbers = calls.iter().filter_map(|(_, call)| call.number(table.abi));
                 table.entries.extend(numbers.map(|number| (number, index)));
@@ -99,7 +136,7 @@ impl Profile {
         let Some(table) = self.tables.iter_mut().find(|table| table.abi == Abi::X86) else { return };
         for (number, selector) in names.iter().filter_map(|name| multiplexed(name)) {
             table.entries.push((number, self.rules.len()));
-            self.rules.push(Rule { conditions: vec![Condition::first_is(selector)], verdict });
+            self.rules.push(Rule { entry: None, conditions: vec![Condition::first_is(selector)], verdict });
         }
     }
 }
@@ -117,7 +154,8 @@ impl Table {
 ///
 /// libseccomp can't take two conditions on one argument in one rule; runc then makes each condition a rule by itself.
 fn alternatives(entry: &LinuxSyscall) -> Result<Vec<Vec<Condition>>> {
-    let conditions = entry.args().iter().flatten().map(Condition::parse).collect::<Result<Vec<_>>>()?;
+    let mut conditions = entry.args().iter().flatten().map(Condition::parse).collect::<Result<Vec<_>>>()?;
+    conditions.sort_by_key(|condition| condition.index);
     let repeated = conditions.iter().enumerate().any(|(at, c)| conditions[..at].iter().any(|d| d.index == c.index));
     if repeated { Ok(conditions.into_iter().map(|condition| vec![condition]).collect()) } else { Ok(vec![conditions]) }
 }

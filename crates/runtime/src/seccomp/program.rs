@@ -8,11 +8,8 @@ use rtc_sys::seccomp::Insn;
 use super::abi::{Abi, X32_BIT};
 use super::action::KILL_THREAD;
 use super::arguments;
-use super::profile::{Profile, Table};
+use super::profile::{LONGEST, Profile, Table};
 use crate::{Error, Kind, Result};
-
-/// The kernel's limit (BPF_MAXINSNS).
-const LONGEST: usize = 4096;
 
 /// Operations of linux/bpf_common.h: class, size or operation, and mode in one number.
 const LOAD: u16 = 0x20; // LD | W | ABS

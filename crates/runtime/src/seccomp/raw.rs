@@ -5,10 +5,9 @@
 use rtc_sys::seccomp::Insn;
 
 use super::filter::Filter;
+use super::profile::LONGEST;
 use crate::{Error, Kind, Result};
 
-/// `BPF_MAXINSNS`.
-const INSTRUCTIONS_MAX: usize = 4096;
 /// `sizeof(struct sock_filter)`.
 const INSTRUCTION: usize = 8;
 
@@ -20,11 +19,8 @@ impl Filter {
     pub(crate) fn from_base64(text: &str) -> Result<Self> {
         let wrong = |why: &str| Error::new(Kind::Invalid, format!("run.oci.seccomp_bpf_data: {why}"));
         let bytes = decode(text).ok_or_else(|| wrong("not base64"))?;
-        if bytes.is_empty() || bytes.len() % INSTRUCTION != 0 || bytes.len() / INSTRUCTION > INSTRUCTIONS_MAX {
-            return Err(wrong(&format!(
-                "{} bytes are no program of 1 to {INSTRUCTIONS_MAX} instructions",
-                bytes.len()
-            )));
+        if bytes.is_empty() || bytes.len() % INSTRUCTION != 0 || bytes.len() / INSTRUCTION > LONGEST {
+            return Err(wrong(&format!("{} bytes are no program of 1 to {LONGEST} instructions", bytes.len())));
         }
         let instruction = |at: &[u8]| Insn {
             code: u16::from_ne_bytes([at[0], at[1]]),

@@ -280,6 +280,7 @@ fn missing_source() {
     assert_eq!(bundle.refused(), "mount /m: open_tree(/no/such/source, CLONE) = ENOENT");
     let last = bundle.config["mounts"].as_array().unwrap().len() - 1;
     bundle.set(&format!("/mounts/{last}/destination"), "/".into());
+    bundle.set(&format!("/mounts/{last}/source"), "/tmp".into());
     assert!(bundle.refused().contains("can't cover the container's root"));
 }
 

@@ -95,19 +95,46 @@ fn compiled(seccomp: &LinuxSeccomp, machine: Machine) -> Vec<Insn> {
 fn random_profiles_are_decided_as_their_rules_say() {
     let mut random = Random(0x2545_f491_4f6c_dd1d);
     let all: Vec<&str> = names().collect();
+    let mut compared = 0;
     for round in 0..400 {
         // Few names make rules meet; many make the search tree large.
         let size = *random.one(&[3, 20, 486]);
         let pool: Vec<&str> = (0..size).map(|_| *random.one(&all)).collect();
         let machine = *random.one(&[Machine::X86, Machine::X86, Machine::Arm]);
         let profile = random.profile(&pool);
-        let program = compiled(&profile, machine);
+        // Chance may make rules that contradict each other.
+        let Ok(resolved) = Profile::new(&profile, machine) else { continue };
+        let program = program::compile(&resolved).unwrap();
+        compared += 1;
         for _ in 0..60 {
             let call = random.call(&pool, machine);
             let (is, ought) = (run(&program, &call).0, reference::decide(&profile, machine, &call));
             assert_eq!(is, ought, "round {round}: {machine:?} {call:x?} under {profile:#?}");
         }
     }
+    assert!(compared > 300, "{compared} profiles");
+}
+
+#[test]
+fn rules_may_overlap_but_not_contradict_each_other() {
+    let rule = |errno: u32, args: Value| json!({"names": ["socket"], "action": "SCMP_ACT_ERRNO", "errnoRet": errno, "args": args});
+    let profile = |rules: Value| json!({"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86"], "syscalls": rules});
+    let condition =
+        |index: u32, op: &str, value: u64| json!({"index": index, "value": value, "op": format!("SCMP_CMP_{op}")});
+    let (one, other) = (condition(0, "EQ", 1), condition(1, "EQ", 2));
+    let overlapping =
+        profile(json!([rule(6, json!([condition(0, "LE", 1)])), rule(7, json!([one])), rule(8, json!([]))]));
+    assert_eq!(verdict(overlapping, "socket", [1, 0, 0, 0, 0, 0]), ERRNO | 8);
+    let overlapping = profile(json!([rule(6, json!([condition(0, "LE", 1)])), rule(7, json!([one]))]));
+    assert_eq!(verdict(overlapping, "socket", [1, 0, 0, 0, 0, 0]), ERRNO | 6);
+    // Twice for socketcall(2) on 32-bit x86.
+    let twice = profile(json!([rule(6, json!([])), rule(7, json!([]))]));
+    assert_eq!(verdict(twice, "socket", [1, 0, 0, 0, 0, 0]), ERRNO | 6);
+    let again = profile(json!([rule(6, json!([one, other])), rule(6, json!([other, one]))]));
+    assert_eq!(verdict(again, "socket", [1, 2, 0, 0, 0, 0]), ERRNO | 6);
+    let contradicting = profile(json!([rule(6, json!([one, other])), rule(7, json!([other, one]))]));
+    let error = compile(&parsed(contradicting)).unwrap_err().to_string();
+    assert!(error.starts_with("linux.seccomp.syscalls[1]: same call and args as in syscalls[0]"), "{error}");
 }
 
 #[test]
