@@ -1,7 +1,10 @@
 //! The shim as containerd uses it: its task API over ttrpc, with rtc behind it, on this host. The tests are containerd.
 //!
-//! Left out: how containerd starts and ends a shim, and what needs controllers in cgroup version 2 (integration/).
+//! Left out: what needs controllers in cgroup version 2 (integration/).
 #![forbid(unsafe_code)]
+
+mod edges;
+mod generations;
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -44,11 +47,11 @@ impl Events for Containerd {
     }
 }
 
-/// A shim with a bundle to make a container "web" from.
-struct Shim {
-    process: Option<Child>,
-    api: TaskClient,
+/// What a shim is started with: a containerd, and a bundle to make a container from.
+struct Stage {
     events: UnboundedReceiver<(String, Vec<u8>)>,
+    /// containerd's socket for events.
+    containerd: PathBuf,
     bundle: PathBuf,
     runtime: Runtime,
     id: String,
@@ -56,56 +59,97 @@ struct Shim {
     scratch: Scratch,
 }
 
-impl Shim {
-    async fn start(name: &str, script: &str, change: impl FnOnce(Bundle) -> Bundle) -> Self {
+impl Stage {
+    async fn new(name: &str, script: &str, change: impl FnOnce(Bundle) -> Bundle) -> Self {
         let id = format!("shim-{name}-{}", std::process::id());
         let scratch = Scratch::new(&id);
         let bundle = Bundle::empty(scratch.path().join("bundle")).file("/bin/busybox".as_ref(), "/bin/busybox");
         let bundle = change(bundle.args(&["/bin/busybox", "sh", "-c", script])).write();
         let runtime = Runtime::new(scratch.path().join("state"));
         let (told, events) = unbounded_channel();
-        let containerd = scratch.path().join("events");
+        let containerd = scratch.path().join("containerd.sock.ttrpc");
         let server = Server::new().bind(&format!("unix://{}", containerd.display())).unwrap();
         let mut server = server.register_service(create_events(Arc::new(Containerd(told))));
         server.start().await.unwrap();
-        let socket = format!("unix://{}", scratch.path().join("socket").display());
+        Self { events, containerd, bundle, runtime, id, _server: server, scratch }
+    }
+
+    /// The runtime's options.
+    fn options(&self) -> Any {
+        self.options_with(&self.runtime.words()[0])
+    }
+
+    /// With another program in rtc's place.
+    fn options_with(&self, program: &str) -> Any {
+        let root = self.scratch.path().to_string_lossy().into_owned();
+        let options = Options { binary_name: program.to_owned(), root, ..Options::default() };
+        let type_url = "containerd.runc.v1.Options".to_owned();
+        Any { type_url, value: options.write_to_bytes().unwrap(), ..Any::default() }
+    }
+
+    /// The topics of all events, those of ends with the process that has ended.
+    fn topics(&mut self) -> Vec<String> {
+        let mut topics = Vec::new();
+        while let Ok((topic, body)) = self.events.try_recv() {
+            let name = topic.trim_start_matches("/tasks/");
+            topics.push(match name {
+                "exit" => {
+                    let id = TaskExit::parse_from_bytes(&body).unwrap().id;
+                    format!("exit of {}", if id == self.id { "init" } else { &id })
+                }
+                _ => name.to_owned(),
+            });
+        }
+        topics
+    }
+}
+
+/// A shim that serves.
+struct Shim {
+    process: Option<Child>,
+    api: TaskClient,
+    stage: Stage,
+}
+
+impl Shim {
+    async fn start(name: &str, script: &str, change: impl FnOnce(Bundle) -> Bundle) -> Self {
+        let stage = Stage::new(name, script, change).await;
+        let socket = format!("unix://{}", stage.scratch.path().join("socket").display());
         // It ends with this process, however that ends.
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL"]).arg(shim_beside(&runtime));
-        command.args(["-namespace", "state", "-id", &id, "-address", "/no-such", "-socket", &socket]);
-        command.env("TTRPC_ADDRESS", containerd).current_dir(&bundle).stdin(Stdio::null()).stdout(Stdio::piped());
-        let mut process = command.spawn().unwrap();
+        command.args(["--pdeathsig", "KILL"]).arg(shim_beside(&stage.runtime));
+        command.args(["-namespace", "state", "-id", &stage.id, "-address", "/no-such", "-socket", &socket]);
+        command.env("TTRPC_ADDRESS", &stage.containerd).current_dir(&stage.bundle);
+        let mut process = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
         // It closes its output when it serves.
         process.stdout.take().unwrap().read_to_end(&mut Vec::new()).unwrap();
         let api = TaskClient::new(Client::connect(&socket).await.unwrap());
-        Self { process: Some(process), api, events, bundle, runtime, id, _server: server, scratch }
+        Self { process: Some(process), api, stage }
     }
 
     fn fifo(&self, name: &str) -> PathBuf {
-        let path = self.scratch.path().join(name);
+        let path = self.stage.scratch.path().join(name);
         make_fifo(&path);
         path
     }
 
     async fn create(&self, terminal: bool, stdout: &Path) -> TtrpcResult<u32> {
-        let binary_name = self.runtime.words()[0].clone();
-        let root = self.scratch.path().to_string_lossy().into_owned();
-        let options = Options { binary_name, root, ..Options::default() };
-        let type_url = "containerd.runc.v1.Options".to_owned();
-        let options = Any { type_url, value: options.write_to_bytes().unwrap(), ..Any::default() };
+        let stdout = stdout.to_string_lossy().into_owned();
+        self.create_with(|request| CreateTaskRequest { terminal, stdout, ..request }).await
+    }
+
+    async fn create_with(&self, change: impl FnOnce(CreateTaskRequest) -> CreateTaskRequest) -> TtrpcResult<u32> {
         let request = CreateTaskRequest {
-            id: self.id.clone(),
-            bundle: self.bundle.to_string_lossy().into_owned(),
-            terminal,
-            stdout: stdout.to_string_lossy().into_owned(),
-            options: MessageField::some(options),
+            id: self.stage.id.clone(),
+            bundle: self.stage.bundle.to_string_lossy().into_owned(),
+            options: MessageField::some(self.stage.options()),
             ..CreateTaskRequest::default()
         };
-        Ok(self.api.create(patience(), &request).await?.pid)
+        Ok(self.api.create(patience(), &change(request)).await?.pid)
     }
 
     async fn try_to_begin(&self, exec_id: &str) -> TtrpcResult<u32> {
-        let request = StartRequest { id: self.id.clone(), exec_id: exec_id.into(), ..StartRequest::default() };
+        let request = StartRequest { id: self.stage.id.clone(), exec_id: exec_id.into(), ..StartRequest::default() };
         Ok(self.api.start(patience(), &request).await?.pid)
     }
 
@@ -116,7 +160,7 @@ impl Shim {
     async fn add(&self, exec_id: &str, terminal: bool, stdout: &Path, args: &[&str]) {
         let spec = json!({ "args": args, "cwd": "/", "user": { "uid": 0, "gid": 0 }, "terminal": terminal });
         let request = ExecProcessRequest {
-            id: self.id.clone(),
+            id: self.stage.id.clone(),
             exec_id: exec_id.into(),
             terminal,
             stdout: stdout.to_string_lossy().into_owned(),
@@ -138,23 +182,23 @@ impl Shim {
         let fds = read(format!("/proc/{pid}/fd").as_ref()).len();
         let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
         let mut files: Vec<_> =
-            read(&self.bundle).iter().map(|file| file.file_name().to_string_lossy().into()).collect();
+            read(&self.stage.bundle).iter().map(|file| file.file_name().to_string_lossy().into()).collect();
         files.sort();
         [vec![fds.to_string()], vec![children], files]
     }
 
     async fn wait(&self, exec_id: &str) -> u32 {
-        let request = WaitRequest { id: self.id.clone(), exec_id: exec_id.into(), ..WaitRequest::default() };
+        let request = WaitRequest { id: self.stage.id.clone(), exec_id: exec_id.into(), ..WaitRequest::default() };
         self.api.wait(patience(), &request).await.unwrap().exit_status
     }
 
     async fn kill(&self, signal: u32) -> TtrpcResult<Empty> {
-        let request = KillRequest { id: self.id.clone(), signal, ..KillRequest::default() };
+        let request = KillRequest { id: self.stage.id.clone(), signal, ..KillRequest::default() };
         self.api.kill(patience(), &request).await
     }
 
     async fn delete(&self, exec_id: &str) -> u32 {
-        let request = DeleteRequest { id: self.id.clone(), exec_id: exec_id.into(), ..DeleteRequest::default() };
+        let request = DeleteRequest { id: self.stage.id.clone(), exec_id: exec_id.into(), ..DeleteRequest::default() };
         self.api.delete(patience(), &request).await.unwrap().exit_status
     }
 
@@ -164,19 +208,8 @@ impl Shim {
         let _ = self.api.shutdown(patience(), &ShutdownRequest::default()).await;
         let mut process = self.process.take().unwrap();
         assert!(spawn_blocking(move || process.wait()).await.unwrap().unwrap().success());
-        assert_eq!(self.runtime.run(["list", "-q"]).stdout, "");
-        let mut topics = Vec::new();
-        while let Ok((topic, body)) = self.events.try_recv() {
-            let name = topic.trim_start_matches("/tasks/");
-            topics.push(match name {
-                "exit" => {
-                    let id = TaskExit::parse_from_bytes(&body).unwrap().id;
-                    format!("exit of {}", if id == self.id { "init" } else { &id })
-                }
-                _ => name.to_owned(),
-            });
-        }
-        topics
+        assert_eq!(self.stage.runtime.run(["list", "-q"]).stdout, "");
+        self.stage.topics()
     }
 }
 
@@ -185,7 +218,7 @@ impl Drop for Shim {
         if let Some(mut process) = self.process.take() {
             let _ = process.kill();
             let _ = process.wait();
-            self.runtime.run(["delete", "--force", &self.id]);
+            self.stage.runtime.run(["delete", "--force", &self.stage.id]);
         }
     }
 }

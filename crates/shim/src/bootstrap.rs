@@ -1,35 +1,27 @@
-//! How the shim is started, ended and cleaned up after: what the crate's bootstrap asks for.
+//! How the shim serves and ends: what the crate's bootstrap asks for.
 
-use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
-use std::{env, fs};
+use std::{env, fs, io};
 
-use anyhow::{Context, Result};
 use async_trait::async_trait;
-use containerd_shim::api::{DeleteResponse, Options};
-use containerd_shim::protos::protobuf::Message;
-use containerd_shim::protos::protobuf::well_known_types::any::Any;
+use containerd_shim::api::DeleteResponse;
 use containerd_shim::publisher::RemotePublisher;
 use containerd_shim::{Config as Settings, Error, ExitSignal, Flags, StartOpts};
-use rtc_runtime::cgroup::Hierarchy;
 use rustix::fs::Mode;
 use rustix::process::{setpgid, umask};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::bundle::Config;
 use crate::publisher::Publisher;
 use crate::service::Service;
 use crate::shim::Shim;
-use crate::{cleanup, exits, log, options, sockets};
+use crate::start::TTRPC_ADDRESS;
+use crate::{exits, log, sockets};
 
-/// One call of the program.
+/// A shim that serves.
 pub(crate) struct Bootstrap {
     namespace: String,
-    id: String,
-    /// Empty for the working directory.
-    bundle: String,
-    /// Where to serve; empty for `start` and `delete`.
+    /// Where to serve.
     socket: String,
     debug: bool,
     publisher: Publisher,
@@ -43,11 +35,9 @@ impl containerd_shim::Shim for Bootstrap {
     type T = Service;
 
     async fn new(_: &str, flags: &Flags, _: &mut Settings) -> Self {
-        let containerd = env::var("TTRPC_ADDRESS").unwrap_or_default();
+        let containerd = env::var(TTRPC_ADDRESS).unwrap_or_default();
         Self {
             namespace: flags.namespace.clone(),
-            id: flags.id.clone(),
-            bundle: flags.bundle.clone(),
             socket: flags.socket.clone(),
             debug: flags.debug,
             publisher: Publisher::new(&containerd, flags.namespace.clone()),
@@ -56,16 +46,14 @@ impl containerd_shim::Shim for Bootstrap {
         }
     }
 
-    /// `start`: starts a shim in the bundle, which is the working directory, or finds the one of the container's group.
-    async fn start_shim(&mut self, opts: StartOpts) -> containerd_shim::Result<String> {
-        let group = prepare(&opts.id).map_err(passed_on)?;
-        let address = containerd_shim::spawn(opts, &group, Vec::new()).await?;
-        fs::write(sockets::ADDRESS, &address).context("write address").map_err(passed_on)?;
-        Ok(address)
+    /// `start` doesn't come this way: start.rs.
+    async fn start_shim(&mut self, _: StartOpts) -> containerd_shim::Result<String> {
+        Err(Error::Unimplemented("start".into()))
     }
 
+    /// `delete` doesn't either: cleanup.rs.
     async fn delete_shim(&mut self) -> containerd_shim::Result<DeleteResponse> {
-        cleanup::delete(&self.namespace, &self.id, &self.bundle).map_err(passed_on)
+        Err(Error::Unimplemented("delete".into()))
     }
 
     /// The crate makes the socket next, and then calls `wait`.
@@ -95,29 +83,6 @@ impl containerd_shim::Shim for Bootstrap {
     }
 }
 
-/// What is to be done before a shim is started: the name of the container's group.
-///
-/// The crate takes the options from stdin too, but reads all kinds as one; after this there is nothing left to read.
-fn prepare(id: &str) -> Result<String> {
-    let config = Config::load(Path::new(".")).map_err(|fault| anyhow::anyhow!(fault.message))?;
-    let mut bytes = Vec::new();
-    io::stdin().take(1 << 20).read_to_end(&mut bytes).context("read the options from stdin")?;
-    let options: Options = Any::parse_from_bytes(&bytes).and_then(|any| options::from_any(&any)).unwrap_or_default();
-    if !options.shim_cgroup.is_empty() {
-        move_to(&options.shim_cgroup)?;
-    }
-    Ok(config.group().unwrap_or(id).to_owned())
-}
-
-/// A cgroup for the shim, as the option ShimCgroup asks. It is this process's child, and so begins there.
-fn move_to(cgroup: &str) -> Result<()> {
-    let hierarchy = Hierarchy::find()?;
-    let directory = hierarchy.mountpoint().join(cgroup.trim_start_matches('/'));
-    fs::create_dir_all(&directory).with_context(|| format!("create {}", directory.display()))?;
-    let file = directory.join("cgroup.procs");
-    fs::write(&file, "0").with_context(|| format!("write {}", file.display()))
-}
-
 /// Has children reaped from now on, and lets SIGTERM and SIGINT end the shim.
 fn serve_signals(service: &Service, exit: &Arc<ExitSignal>) -> io::Result<()> {
     let mut children = signal(SignalKind::child())?;
@@ -136,9 +101,4 @@ fn serve_signals(service: &Service, exit: &Arc<ExitSignal>) -> io::Result<()> {
         });
     }
     Ok(())
-}
-
-/// The crate prints it, and containerd shows that to the user.
-fn passed_on(error: anyhow::Error) -> Error {
-    Error::Other(format!("{error:#}"))
 }

@@ -1,7 +1,11 @@
 //! A container's cgroup, as far as the shim watches it: its processes, whether it is frozen, kills for want of memory.
 
+use std::fmt;
 use std::fs::File;
-use std::io::{Read, Seek};
+use std::io::Read;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rtc_runtime::cgroup::{Cgroup, Hierarchy};
 use rtc_sys::CallExt;
@@ -11,6 +15,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::task::AbortHandle;
 
 use crate::fault::Result;
+use crate::kernel_log::KernelLog;
 use crate::pump::watch;
 
 /// A cgroup that is watched.
@@ -18,23 +23,40 @@ use crate::pump::watch;
 pub(crate) struct Watched {
     cgroup: Cgroup,
     /// None without the memory controller.
-    watch: Option<AbortHandle>,
+    memory: Option<(Arc<Memory>, AbortHandle)>,
 }
 
 impl Watched {
-    /// The cgroup that a process is in; `tell` is called whenever memory has run out in it.
+    /// The cgroup that a process is in; `tell` is called whenever memory has run out in it. With `may_vanish`, somebody
+    /// else removes it when it is empty.
     ///
     /// # Errors
     /// There is no cgroup2 file system, or the process is gone.
-    pub(crate) fn of(pid: i32, tell: impl Fn() + Send + 'static) -> Result<Self> {
+    pub(crate) fn of(pid: i32, may_vanish: bool, tell: impl Fn() + Send + Sync + 'static) -> Result<Self> {
         let cgroup = Hierarchy::find()?.open_of(pid)?;
-        let mut task = None;
+        let mut memory = None;
         // The kernel wakes who waits for priority input when a count changes.
         if let Ok(file) = open(&cgroup, "memory.events") {
+            let log = may_vanish.then(KernelLog::from_now).flatten();
+            let seen = AtomicU64::new(count_kills(&file).unwrap_or(0));
             let events = watch(file, Interest::PRIORITY).map_err(|(_, error)| error)?;
-            task = Some(tokio::spawn(watch_memory(events, tell)).abort_handle());
+            let state = Memory { events, seen, has_told: AtomicBool::new(false), log, tell: Box::new(tell) };
+            let state = Arc::new(state);
+            let task = tokio::spawn(watch_memory(state.clone()));
+            memory = Some((state, task.abort_handle()));
         }
-        Ok(Self { cgroup, watch: task })
+        Ok(Self { cgroup, memory })
+    }
+
+    /// Looks now whether memory has run out: the process `pid` in it has ended, and the end is to be told after that.
+    pub(crate) fn look_for_kills(&self, pid: i32) {
+        let Some((memory, _)) = &self.memory else { return };
+        if memory.look() || memory.has_told.load(Ordering::Relaxed) {
+            return;
+        }
+        if memory.log.as_ref().is_some_and(|log| log.tells_of_kill(self.cgroup.path(), pid)) {
+            memory.tell();
+        }
     }
 
     /// The pids of all processes in it and below.
@@ -63,30 +85,60 @@ impl Watched {
 
 impl Drop for Watched {
     fn drop(&mut self) {
-        if let Some(watch) = &self.watch {
+        if let Some((_, watch)) = &self.memory {
             watch.abort();
         }
     }
 }
 
-/// Ends when the cgroup is gone.
-async fn watch_memory(mut events: AsyncFd<File>, tell: impl Fn()) {
-    let Some(mut kills) = count_kills(events.get_mut()) else { return };
-    while let Ok(mut ready) = events.ready_mut(Interest::PRIORITY).await {
-        // Before the reading: what happens after it wakes again.
-        ready.clear_ready();
-        let Some(now) = count_kills(ready.get_inner_mut()) else { return };
-        if now > kills {
-            tell();
-        }
-        kills = now;
+/// The kills for want of memory in a cgroup.
+struct Memory {
+    events: AsyncFd<File>,
+    /// How many there were when it was last looked.
+    seen: AtomicU64,
+    has_told: AtomicBool,
+    /// From the beginning on, where the cgroup may vanish before it has been looked at.
+    log: Option<KernelLog>,
+    tell: Box<dyn Fn() + Send + Sync>,
+}
+
+impl fmt::Debug for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Memory").field("seen", &self.seen).field("log", &self.log).finish_non_exhaustive()
     }
 }
 
-fn count_kills(file: &mut File) -> Option<u64> {
-    let mut text = String::new();
-    file.rewind().ok()?;
-    file.read_to_string(&mut text).ok()?;
+impl Memory {
+    /// Tells of what is new; whether the cgroup is still there.
+    fn look(&self) -> bool {
+        let Some(now) = count_kills(self.events.get_ref()) else { return false };
+        if self.seen.swap(now, Ordering::Relaxed) < now {
+            self.tell();
+        }
+        true
+    }
+
+    fn tell(&self) {
+        self.has_told.store(true, Ordering::Relaxed);
+        (self.tell)();
+    }
+}
+
+/// Ends when the cgroup is gone.
+async fn watch_memory(memory: Arc<Memory>) {
+    while let Ok(mut ready) = memory.events.ready(Interest::PRIORITY).await {
+        // Before the reading: what happens after it wakes again.
+        ready.clear_ready();
+        if !memory.look() {
+            return;
+        }
+    }
+}
+
+fn count_kills(file: &File) -> Option<u64> {
+    let mut text = [0; 1024];
+    let length = file.read_at(&mut text, 0).ok()?;
+    let text = std::str::from_utf8(&text[..length]).ok()?;
     text.lines().find_map(|line| line.strip_prefix("oom_kill "))?.parse().ok()
 }
 

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use containerd_shim::api::DeleteResponse;
-use containerd_shim::protos::protobuf::MessageField;
 use containerd_shim::protos::protobuf::well_known_types::timestamp::Timestamp;
+use containerd_shim::protos::protobuf::{Message, MessageField};
 use rtc_sys::CallExt;
 
 use crate::bundle::Config;
@@ -20,13 +20,23 @@ use crate::{mounts, options, sockets};
 /// What a process that SIGKILL has ended is said to have returned.
 const KILLED: u32 = 128 + 9;
 
-/// Does `delete`: the answer that the shim would have given. Without a bundle it is the working directory.
+/// Does `delete`, and prints the answer.
+///
+/// # Errors
+/// There is no working directory, or stdout fails.
+pub(crate) fn print(namespace: &str, id: &str, bundle: &str) -> Result<()> {
+    let answer = delete(namespace, id, bundle)?;
+    answer.write_to_writer(&mut io::stdout()).context("write to stdout")?;
+    io::stdout().flush().context("write to stdout")
+}
+
+/// The answer that the shim would have given. Without a bundle it is the working directory.
 ///
 /// What can't be removed is told on stderr, and the rest removed all the same.
 ///
 /// # Errors
 /// There is no working directory.
-pub(crate) fn delete(namespace: &str, id: &str, bundle: &str) -> Result<DeleteResponse> {
+fn delete(namespace: &str, id: &str, bundle: &str) -> Result<DeleteResponse> {
     let bundle = match bundle {
         "" => std::env::current_dir().context("find the bundle")?,
         bundle => PathBuf::from(bundle),

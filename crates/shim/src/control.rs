@@ -40,7 +40,8 @@ pub(crate) fn kill(shim: &mut Shim, request: KillRequest, reply: Reply<Empty>) -
     }
     let mut call = shim.call(&target.id, "kill")?;
     call.command.args(["--all", &target.id, &signal.to_string()]);
-    shim.launch(call, move |_, outcome| reply.send(outcome.map(|()| Empty::new())))
+    shim.launch(call, move |_, outcome| reply.send(outcome.map(|()| Empty::new())));
+    Ok(())
 }
 
 fn send(pid: i32, signal: u32) -> Result<()> {
@@ -92,7 +93,8 @@ fn plain<E: Event + Message>(
             shim.publish(&event);
         }
         reply.send(outcome.map(|()| Empty::new()));
-    })
+    });
+    Ok(())
 }
 
 /// Update: resources as the specification's JSON.
@@ -100,7 +102,8 @@ pub(crate) fn update(shim: &mut Shim, request: &UpdateTaskRequest, reply: Reply<
     let mut call = shim.call(&request.id, "update")?;
     call.command.args(["--resources=-", &request.id]);
     let resources = request.resources.value.as_slice();
-    shim.launch_with_input(call, Some(resources), move |_, outcome| reply.send(outcome.map(|()| Empty::new())))
+    shim.launch_with_input(call, Some(resources), move |_, outcome| reply.send(outcome.map(|()| Empty::new())));
+    Ok(())
 }
 
 /// Checkpoint: into the directory that containerd has made.
@@ -129,7 +132,8 @@ pub(crate) fn checkpoint(shim: &mut Shim, request: CheckpointTaskRequest, reply:
             shim.publish(&TaskCheckpointed { container_id: id, checkpoint: path, ..TaskCheckpointed::default() });
         }
         reply.send(outcome.map(|()| Empty::new()));
-    })
+    });
+    Ok(())
 }
 
 /// ResizePty.
@@ -146,6 +150,6 @@ pub(crate) fn resize(shim: &mut Shim, request: ResizePtyRequest) -> Result<Empty
 /// CloseIO: nothing more comes for a process to read. To a terminal that means nothing.
 pub(crate) fn close_io(shim: &mut Shim, request: CloseIORequest) -> Result<Empty> {
     let CloseIORequest { id, exec_id, .. } = request;
-    shim.process(&Target { id, exec_id })?.stdin = None;
+    shim.process(&Target { id, exec_id })?.close_input();
     Ok(Empty::new())
 }

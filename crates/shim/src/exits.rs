@@ -54,6 +54,10 @@ pub(crate) fn catch_up(shim: &mut Shim, target: &Target) {
 fn end(shim: &mut Shim, target: &Target, status: u32) {
     let Ok(task) = shim.task(&target.id) else { return };
     let leaves_others = target.exec_id.is_empty() && !task.own_pids;
+    // Who hears of an end must know of its reason already.
+    if let (Some(cgroup), Some(process)) = (&task.cgroup, task.process(&target.exec_id)) {
+        cgroup.look_for_kills(process.pid);
+    }
     if let Some(process) = task.process_mut(&target.exec_id) {
         process.end(status);
     }
@@ -61,15 +65,14 @@ fn end(shim: &mut Shim, target: &Target, status: u32) {
         return announce(shim, target);
     }
     // Without a PID namespace of its own, nobody else ends the container's other processes.
-    let called = shim.call(&target.id, "kill").and_then(|mut call| {
-        call.command.args(["--all", &target.id, "9"]);
-        let target = target.clone();
-        shim.launch(call, move |shim, _| announce(shim, &target))
+    let Ok(mut call) = shim.call(&target.id, "kill") else { return };
+    call.command.args(["--all", &target.id, "9"]);
+    let target = target.clone();
+    shim.launch(call, move |shim, outcome| {
+        // There was nobody else, mostly.
+        outcome.unwrap_or_else(|fault| log::debug!("{fault}"));
+        announce(shim, &target);
     });
-    if let Err(fault) = called {
-        log::error!("{fault}");
-        announce(shim, target);
-    }
 }
 
 /// Tells of an end, or keeps that of a container's first process until its other processes have ended: after it,

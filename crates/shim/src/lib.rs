@@ -21,8 +21,10 @@ mod exits;
 mod fault;
 mod idmapped;
 mod info;
+mod kernel_log;
 mod lifecycle;
 mod log;
+mod logger;
 mod metrics;
 mod mounts;
 mod options;
@@ -34,6 +36,7 @@ mod runtime;
 mod service;
 mod shim;
 mod sockets;
+mod start;
 mod stdio;
 mod task;
 
@@ -44,7 +47,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use containerd_shim::Config;
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Runtime};
 
 use bootstrap::Bootstrap;
 
@@ -70,22 +73,24 @@ fn run(arguments: &[OsString]) -> Result<()> {
     if flags.info {
         return info::print();
     }
-    if flags.namespace.is_empty() || flags.id.is_empty() {
-        bail!("containerd starts it: -namespace and -id are needed");
+    match flags.action.as_str() {
+        "start" => return tokio_with_one_thread()?.block_on(start::start(&flags)),
+        // What containerd hasn't said of itself may be on stdin for `start` alone.
+        _ if flags.namespace.is_empty() || flags.id.is_empty() => {
+            bail!("containerd starts it: -namespace and -id are needed");
+        }
+        "delete" => return cleanup::print(&flags.namespace, &flags.id, &flags.bundle),
+        "" => {}
+        action => bail!("unknown action {action}: start and delete are known"),
     }
-    if !["", "start", "delete"].contains(&flags.action.as_str()) {
-        bail!("unknown action {}: start and delete are known", flags.action);
-    }
-    // The crate moves a few calls that may block to another thread, when it starts and when it ends; it goes at once.
-    let mut builder = Builder::new_current_thread();
-    let runtime = builder
-        .enable_all()
-        .max_blocking_threads(1)
-        .thread_keep_alive(Duration::ZERO)
-        .build()
-        .context("start tokio")?;
     // Its reaper takes ends for ours that it can't tell of (exits.rs), and its logger waits for a full fifo (log.rs).
     let config = Config { no_setup_logger: true, no_reaper: true, ..Config::default() };
-    runtime.block_on(containerd_shim::run::<Bootstrap>(info::NAME, Some(config)));
+    tokio_with_one_thread()?.block_on(containerd_shim::run::<Bootstrap>(info::NAME, Some(config)));
     Ok(())
+}
+
+fn tokio_with_one_thread() -> Result<Runtime> {
+    // The crate moves a few calls that may block to another thread, when it starts and when it ends; it goes at once.
+    let mut builder = Builder::new_current_thread();
+    builder.enable_all().max_blocking_threads(1).thread_keep_alive(Duration::ZERO).build().context("start tokio")
 }

@@ -20,6 +20,7 @@ use crate::cgroup::Watched;
 use crate::console::ConsoleSocket;
 use crate::exits;
 use crate::fault::{Code, Fault, Result};
+use crate::logger::Logger;
 use crate::mounts;
 use crate::options;
 use crate::pump::Pump;
@@ -143,24 +144,23 @@ fn make(
             Err(fault) => take_back(shim, &target.id, fault, then),
         },
         Err(fault) => then(shim, Err(fault)),
-    })
+    });
+    Ok(())
 }
 
 /// Removes a container that rtc has made and that can't be used, before `then` is told of it.
 fn take_back(shim: &mut Shim, id: &str, fault: Fault, then: impl FnOnce(&mut Shim, Result<u32>) + Send + 'static) {
-    let launched = shim.call(id, "delete").and_then(|mut call| {
-        call.command.args(["--force", id]);
-        shim.launch(call, move |shim, outcome| {
-            if let Err(left) = outcome {
-                log::error!("{left}");
-            }
-            then(shim, Err(fault));
-        })
+    let mut call = match shim.call(id, "delete") {
+        Ok(call) => call,
+        Err(gone) => return then(shim, Err(gone)),
+    };
+    call.command.args(["--force", id]);
+    shim.launch(call, move |shim, outcome| {
+        if let Err(left) = outcome {
+            log::error!("{left}");
+        }
+        then(shim, Err(fault));
     });
-    if let Err(left) = launched {
-        // The caller is told that its call was given up.
-        log::error!("{left}");
-    }
 }
 
 /// Gives a call the process's input and output, or a socket for its terminal.
@@ -197,7 +197,8 @@ fn adopt(shim: &mut Shim, target: &Target, pid_file: &Path, console: Option<&Con
         let (publisher, id) = (shim.publisher.clone(), target.id.clone());
         let tell = move || publisher.publish(&TaskOOM { container_id: id.clone(), ..TaskOOM::default() });
         // It may have ended, and then there is nothing to watch.
-        shim.task(&target.id)?.cgroup = Watched::of(pid, tell).ok();
+        let task = shim.task(&target.id)?;
+        task.cgroup = Watched::of(pid, task.runtime.is_systemd(), tell).ok();
     }
     let process = shim.process(target)?;
     if let Some(console) = console {
@@ -261,7 +262,8 @@ fn start_init(shim: &mut Shim, reply: Reply<StartResponse>, target: &Target) -> 
     shim.launch(call, move |shim, outcome| {
         let pid = outcome.and_then(|()| Ok(shim.process(&target)?.pid()));
         started(shim, reply, &target, pid);
-    })
+    });
+    Ok(())
 }
 
 fn restore(shim: &mut Shim, reply: Reply<StartResponse>, target: &Target) -> Result<()> {
@@ -294,7 +296,8 @@ fn start_exec(shim: &mut Shim, reply: Reply<StartResponse>, target: &Target) -> 
         });
         drop(files);
         started(shim, reply, &target, pid);
-    })
+    });
+    Ok(())
 }
 
 /// What a call of `exec` reads and writes; it goes away with this.
@@ -324,6 +327,10 @@ fn started(shim: &mut Shim, reply: Reply<StartResponse>, target: &Target, pid: R
         if let Ok(process) = shim.process(target) {
             process.phase = Phase::Running;
         }
+        // Its container has ended in the meantime, and whoever ended the other processes then has not seen this one.
+        if !target.exec_id.is_empty() && shim.task(&target.id).is_ok_and(|task| task.init.phase == Phase::Stopped) {
+            shim.kill_stranger(pid as i32);
+        }
         let Target { id: container_id, exec_id } = target.clone();
         match exec_id.is_empty() {
             true => shim.publish(&TaskStart { container_id, pid, ..TaskStart::default() }),
@@ -341,6 +348,10 @@ fn not_started(shim: &mut Shim, target: &Target) {
     let Ok(process) = shim.process(target) else { return };
     if target.exec_id.is_empty() {
         process.phase = Phase::Created;
+        // Another start of one that is to be restored opens them anew; one that is there has them.
+        if process.pid == 0 {
+            process.release();
+        }
         return;
     }
     process.end(255);
@@ -357,8 +368,11 @@ pub(crate) fn outputs(shim: &mut Shim, request: &DeleteRequest) -> Result<Vec<Pu
     Ok(shim.process(&target)?.take_outputs())
 }
 
+/// What Delete answers, and the process's logging program, which is to end before that.
+pub(crate) type Deleted = (DeleteResponse, Option<Logger>);
+
 /// Delete: of what has ended, or was never started.
-pub(crate) fn delete(shim: &mut Shim, request: DeleteRequest, reply: Reply<DeleteResponse>) -> Result<()> {
+pub(crate) fn delete(shim: &mut Shim, request: DeleteRequest, reply: Reply<Deleted>) -> Result<()> {
     let target = Target { id: request.id, exec_id: request.exec_id };
     let process = shim.process(&target)?;
     if !matches!(process.phase, Phase::Created | Phase::Stopped) {
@@ -366,8 +380,8 @@ pub(crate) fn delete(shim: &mut Shim, request: DeleteRequest, reply: Reply<Delet
     }
     let answer = deleted(process);
     if !target.exec_id.is_empty() {
-        shim.task(&target.id)?.execs.remove(&target.exec_id);
-        reply.send(Ok(answer));
+        let exec = shim.task(&target.id)?.execs.remove(&target.exec_id);
+        reply.send(Ok((answer, exec.and_then(|mut exec| exec.logger.take()))));
         return Ok(());
     }
     let mut call = shim.call(&target.id, "delete")?;
@@ -379,15 +393,17 @@ pub(crate) fn delete(shim: &mut Shim, request: DeleteRequest, reply: Reply<Delet
         let outcome = outcome.and_then(|()| mounts::unmount_all(&shim.task(&target.id)?.bundle.join(ROOTFS)));
         // One that was never started has ended only now.
         let answer = shim.process(&target).map(|process| deleted(process)).unwrap_or(answer);
+        let mut logger = None;
         if outcome.is_ok() {
             exits::release_all(shim, &target);
-            shim.tasks.remove(&target.id);
+            logger = shim.tasks.remove(&target.id).and_then(|mut task| task.init.logger.take());
             let (container_id, id) = (target.id.clone(), target.id);
             let DeleteResponse { pid, exit_status, exited_at, .. } = answer.clone();
             shim.publish(&TaskDelete { container_id, id, pid, exit_status, exited_at, ..TaskDelete::default() });
         }
-        reply.send(outcome.map(|()| answer));
-    })
+        reply.send(outcome.map(|()| (answer, logger)));
+    });
+    Ok(())
 }
 
 fn deleted(process: &Process) -> DeleteResponse {

@@ -7,39 +7,46 @@
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
-use containerd_shim::api::{Empty, Options};
+use containerd_shim::api::Options;
+use containerd_shim::protos::protobuf;
 use containerd_shim::protos::protobuf::well_known_types::any::Any;
-use containerd_shim::protos::protobuf::{self, UnknownValueRef};
 use containerd_shim::protos::shim::oci::CheckpointOptions;
 use containerd_shim::util::{JsonOptions, OPTIONS_FILE_NAME};
 
-use crate::any::decode;
+use crate::any::{Fields, decode};
 use crate::fault::Result;
 
 /// Below it are the states of containers, a directory per containerd namespace.
 const ROOT: &str = "/run/containerd/rtc";
+const RUNC: &str = "containerd.runc.v1.Options";
+const GENERIC: &str = "runtimeoptions.v1.Options";
+
+/// Some clients write type.googleapis.com/ in front.
+fn kind(any: &Any) -> &str {
+    any.type_url.rsplit('/').next().unwrap_or_default()
+}
+
+/// Whether a message is one with options.
+pub(crate) fn is_known(any: &Any) -> bool {
+    [RUNC, GENERIC].contains(&kind(any))
+}
 
 /// The options that mean something to rtc; paths of CRIU don't.
 ///
 /// # Errors
 /// The message is malformed.
 pub(crate) fn from_any(any: &Any) -> protobuf::Result<Options> {
-    // Some clients write type.googleapis.com/ in front.
-    match any.type_url.rsplit('/').next() {
-        Some("containerd.runc.v1.Options") => decode(any),
-        Some("runtimeoptions.v1.Options") => from_generic(any),
+    match kind(any) {
+        RUNC => decode(any),
+        GENERIC => from_generic(any),
         _ => Ok(Options::default()),
     }
 }
 
-/// config_path is field 2, config_body 3. The crate lacks the message; in an empty one every field is an unknown one.
+/// config_path is field 2, config_body 3.
 fn from_generic(any: &Any) -> protobuf::Result<Options> {
-    let message: Empty = decode(any)?;
-    let text = |field| match message.special_fields.unknown_fields().get(field) {
-        Some(UnknownValueRef::LengthDelimited(bytes)) => String::from_utf8_lossy(bytes).into_owned(),
-        _ => String::new(),
-    };
-    let (path, body) = (text(2), text(3));
+    let message = Fields::parse(&any.value)?;
+    let (path, body) = (message.text(2), message.text(3));
     let body = if body.is_empty() && !path.is_empty() { fs::read_to_string(path).unwrap_or_default() } else { body };
     Ok(from_toml(&body))
 }
@@ -117,7 +124,6 @@ pub(crate) fn checkpoint_flags(options: &CheckpointOptions) -> Vec<&str> {
 mod tests {
     use super::*;
     use crate::any::encode;
-    use containerd_shim::protos::protobuf::Message;
 
     #[test]
     fn both_forms_say_the_same() {
@@ -134,9 +140,9 @@ mod tests {
         any.type_url.insert_str(0, "type.googleapis.com/");
         assert_eq!(from_any(&any).unwrap(), expected);
         let toml = "BinaryName = \"/opt/rtc\"\n  Root = '/run/x'\nSystemdCgroup = true\nIoUid = 7\nCriuPath = \"x\"\n";
-        let mut generic = Empty::new();
-        generic.special_fields.mut_unknown_fields().add_length_delimited(3, toml.into());
-        let value = generic.write_to_bytes().unwrap();
+        let mut generic = Fields::default();
+        generic.set_text(3, toml);
+        let value = generic.bytes().unwrap();
         // Field 3, bytes: as Google's own library writes it.
         assert_eq!(value[..2], [0x1a, toml.len() as u8]);
         let any = Any { type_url: "runtimeoptions.v1.Options".into(), value, ..Any::default() };

@@ -49,7 +49,10 @@ pub(crate) fn state(shim: &mut Shim, request: StateRequest) -> Result<StateRespo
 /// Pids: all processes of the container, those of Exec with their names.
 pub(crate) fn pids(shim: &mut Shim, request: &PidsRequest) -> Result<PidsResponse> {
     let task = shim.task(&request.id)?;
-    let pids = task.cgroup.as_ref().map(|cgroup| cgroup.processes()).transpose()?.unwrap_or_default();
+    // One that has ended may have lost its cgroup, to systemd.
+    let lives = task.processes().any(|(_, process)| process.phase != Phase::Stopped);
+    let cgroup = task.cgroup.as_ref().filter(|_| lives);
+    let pids = cgroup.map(|cgroup| cgroup.processes()).transpose()?.unwrap_or_default();
     let info = |pid: i32| {
         let exec = task.execs.iter().find(|(_, exec)| exec.pid == pid && exec.phase == Phase::Running);
         let details = exec.map(|(name, _)| ProcessDetails { exec_id: name.clone(), ..ProcessDetails::default() });

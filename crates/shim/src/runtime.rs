@@ -43,6 +43,11 @@ impl Runtime {
         }
     }
 
+    /// Whether systemd makes the container's cgroup, and removes it.
+    pub(crate) fn is_systemd(&self) -> bool {
+        self.systemd
+    }
+
     /// `rtc COMMAND`, with no input and no output.
     ///
     /// `number` makes the log's name unique: calls may run side by side.
@@ -57,6 +62,10 @@ impl Runtime {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         // Where systemd has started containerd, it is containerd's: rtc would wait for the container to say it is ready.
         command.env_remove("NOTIFY_SOCKET");
+        // And these are of descriptors that the shim hasn't got.
+        for name in ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"] {
+            command.env_remove(name);
+        }
         Call { command, deed, log }
     }
 }
@@ -119,5 +128,7 @@ mod tests {
         let words: Vec<_> = call.command.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
         let line = "--root /run/containerd/rtc/default --log /b/rtc-3.json --log-format json --systemd-cgroup pause";
         assert_eq!(words.join(" "), line);
+        let names: Vec<_> = call.command.get_envs().map(|(name, value)| (name.to_str().unwrap(), value)).collect();
+        assert_eq!(names, ["LISTEN_FDNAMES", "LISTEN_FDS", "LISTEN_PID", "NOTIFY_SOCKET"].map(|name| (name, None)));
     }
 }

@@ -16,6 +16,7 @@ use containerd_shim::api::{
 use containerd_shim::{Task, TtrpcContext, TtrpcResult};
 
 use crate::fault::Result;
+use crate::logger::Logger;
 use crate::reply::{self, Reply};
 use crate::shim::Shim;
 use crate::{control, lifecycle, pump, queries};
@@ -66,7 +67,12 @@ impl Task for Service {
         // The client stops reading, or the shim ends, when it has its answer.
         let outputs = self.now(|shim| lifecycle::outputs(shim, &request))?;
         pump::drain(outputs, DRAIN).await;
-        self.later(|shim, reply| lifecycle::delete(shim, request, reply)).await
+        let (answer, logger) = self.later(|shim, reply| lifecycle::delete(shim, request, reply)).await?;
+        if let Some(end) = logger.and_then(Logger::end) {
+            // One that has panicked has ended, too.
+            let _ = end.await;
+        }
+        Ok(answer)
     }
 
     async fn pids(&self, _: &TtrpcContext, request: PidsRequest) -> TtrpcResult<PidsResponse> {

@@ -90,13 +90,9 @@ impl Shim {
         Ok(self.task(id)?.runtime.call(deed, number))
     }
 
-    /// Makes a call; `then` gets its outcome, later.
-    pub(crate) fn launch(
-        &mut self,
-        call: Call,
-        then: impl FnOnce(&mut Self, Result<()>) + Send + 'static,
-    ) -> Result<()> {
-        self.launch_with_input(call, None, then)
+    /// Makes a call; `then` gets its outcome: later, or at once if the call can't be made.
+    pub(crate) fn launch(&mut self, call: Call, then: impl FnOnce(&mut Self, Result<()>) + Send + 'static) {
+        self.launch_with_input(call, None, then);
     }
 
     /// As [`Shim::launch`], with something to read.
@@ -105,20 +101,22 @@ impl Shim {
         call: Call,
         input: Option<&[u8]>,
         then: impl FnOnce(&mut Self, Result<()>) + Send + 'static,
-    ) -> Result<()> {
+    ) {
         let Call { mut command, deed, log } = call;
         if input.is_some() {
             command.stdin(Stdio::piped());
         }
         let program = command.get_program().to_string_lossy().into_owned();
         // Its end is seen with that of all other children.
-        let mut child = command.spawn().call("spawn", program)?;
+        let mut child = match command.spawn().call("spawn", program) {
+            Ok(child) => child,
+            Err(error) => return then(self, Err(error.into())),
+        };
         self.jobs.insert(child.id() as i32, Job { deed, log, then: Box::new(then) });
         if let (Some(input), Some(mut pipe)) = (input, child.stdin.take()) {
             // rtc says itself what it misses.
             let _ = pipe.write_all(input);
         }
-        Ok(())
     }
 
     /// A child has ended. If it was a call of rtc, what follows it is done here; else it is the caller's to deal with.

@@ -20,6 +20,7 @@ use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::fault::{Fault, Result};
+use crate::logger::Logger;
 use crate::pump::Pump;
 
 /// How long a logging program may take until it is ready. Nobody else is served in the meantime.
@@ -47,6 +48,7 @@ pub(crate) struct Opened {
     pub(crate) input: Option<Pump>,
     /// What carries its output to a file, or from a terminal.
     pub(crate) outputs: Vec<Pump>,
+    pub(crate) logger: Option<Logger>,
 }
 
 impl Opened {
@@ -91,6 +93,7 @@ impl Opened {
             Output::Program { path, arguments } => {
                 let mut logger = Self::default();
                 logger.log_by(&path, &arguments, names)?;
+                opened.logger = logger.logger.take();
                 logger.given[1].take()
             }
         };
@@ -128,8 +131,9 @@ impl Opened {
         command.args(arguments).env("CONTAINER_ID", names[0]).env("CONTAINER_NAMESPACE", names[1]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         with_files(with_default_signals(&mut command), vec![stdout, stderr, readiness])?;
-        // Its end is nobody's to wait for: the reaper takes it.
+        // The reaper takes its end.
         let mut logger = command.spawn().call("spawn", program.display())?;
+        let running = Logger::new(&logger).inspect_err(|_| drop(logger.kill()))?;
         // The command holds the writing end until it goes.
         drop(command);
         let ready = &mut [PollFd::new(&ready, PollFlags::IN)];
@@ -139,6 +143,7 @@ impl Opened {
             let program = program.display();
             return Err(Fault::unknown(format!("{program} didn't close its descriptor 5 within {} s", READY.tv_sec)));
         }
+        self.logger = Some(running);
         self.given[1] = Some(out);
         self.given[2] = Some(err);
         Ok(())
@@ -243,8 +248,8 @@ mod tests {
         fs::remove_dir_all(&top).unwrap();
     }
 
-    #[test]
-    fn a_logging_program_gets_both_outputs_and_says_when() {
+    #[tokio::test]
+    async fn a_logging_program_gets_both_outputs_and_says_when() {
         let file = std::env::temp_dir().join(format!("shim-logger-{}", std::process::id()));
         let script = file.with_extension("sh");
         let text = format!(

@@ -8,6 +8,7 @@ use containerd_shim::api::{Options, WaitResponse};
 use containerd_shim::protos::protobuf::well_known_types::timestamp::Timestamp;
 
 use crate::cgroup::Watched;
+use crate::logger::Logger;
 use crate::pump::Pump;
 use crate::reply::Reply;
 use crate::runtime::Runtime;
@@ -49,12 +50,15 @@ pub(crate) struct Process {
     /// Ends of its fifos that are kept open as long as it lives.
     kept: Vec<OwnedFd>,
     /// The writing end of its input.
-    pub(crate) stdin: Option<OwnedFd>,
+    stdin: Option<OwnedFd>,
     /// The master of its terminal.
     pub(crate) console: Option<OwnedFd>,
     /// What carries its input; it ends with this, as those of its output do.
     input: Option<Pump>,
     outputs: Vec<Pump>,
+    pub(crate) logger: Option<Logger>,
+    /// The client has said that nothing more comes for it to read.
+    input_is_over: bool,
     /// Who waits for its end.
     pub(crate) waiters: Vec<Reply<WaitResponse>>,
 }
@@ -73,6 +77,8 @@ impl Process {
             console: None,
             input: None,
             outputs: Vec::new(),
+            logger: None,
+            input_is_over: false,
             waiters: Vec::new(),
         }
     }
@@ -80,9 +86,26 @@ impl Process {
     /// Takes over the ends that the shim keeps.
     pub(crate) fn keep(&mut self, opened: Opened) {
         self.kept.extend(opened.kept);
-        self.stdin = opened.stdin;
+        self.stdin = opened.stdin.filter(|_| !self.input_is_over);
         self.input = opened.input;
         self.outputs.extend(opened.outputs);
+        self.logger = opened.logger;
+    }
+
+    /// Nothing more comes for it to read: now, or when it begins. To a terminal that means nothing.
+    pub(crate) fn close_input(&mut self) {
+        self.input_is_over = true;
+        self.stdin = None;
+    }
+
+    /// Closes what is held of its files.
+    pub(crate) fn release(&mut self) {
+        self.kept.clear();
+        self.stdin = None;
+        self.input = None;
+        self.console = None;
+        self.outputs.clear();
+        self.logger = None;
     }
 
     /// Takes note of its end. What is left of its output is carried on.
