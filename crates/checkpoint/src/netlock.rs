@@ -10,10 +10,12 @@
 //! the other ends with a reset. [`keep`] has a table of its own that outlives us; its entries expire.
 //! And while the container is away its namespace may be made anew, empty, before rtc is called to fill it: [`road`].
 
+mod name;
 pub mod road;
 
 use crate::error::{Context as _, Result};
 use crate::netlink::{self, Attributes, Connection, Message};
+use name::{Purpose, now};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -45,8 +47,8 @@ const ELEMENTS: usize = 512;
 const REGISTER: u32 = 8;
 /// Packets with this mark (`SO_MARK`) pass: those of whoever stands in for an end that is kept out.
 pub const PASS: u32 = 0x7274_6370;
-/// The beginning of the names of tables that outlive us.
-const KEPT: &str = "rtc-kept-";
+/// Tables that outlive us, in the container's own network.
+const KEPT: Purpose = Purpose("rtc-kept-");
 
 /// A connection as its own end sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,7 +111,7 @@ impl Lock {
     /// # Errors
     /// When the kernel has no nftables for IPv4 and IPv6, or is older than Linux 5.12.
     pub fn new(namespace: Option<BorrowedFd<'_>>, connections: &[Locked]) -> Result<Self> {
-        let owner = table(namespace, &unique("rtc-"), TABLE_OWNER, None, &DIRECTIONS, connections)?;
+        let owner = table(namespace, &unique(), TABLE_OWNER, None, &DIRECTIONS, connections)?;
         Ok(Self { _owner: owner })
     }
 }
@@ -119,15 +121,19 @@ impl Lock {
 /// # Errors
 /// As [`Lock::new`].
 pub fn keep(namespace: Option<BorrowedFd<'_>>, connections: &[Locked], seconds: u64) -> Result<()> {
-    table(namespace, &unique(KEPT), 0, Some(seconds), &DIRECTIONS, connections).map(drop)
+    let now = now();
+    delete(namespace, |name| KEPT.is_over(name, now))?;
+    table(namespace, &KEPT.name(keys(connections), seconds), 0, Some(seconds), &DIRECTIONS, connections).map(drop)
 }
 
-/// Ends what [`keep`] did in the network namespace given, or in ours.
+/// Ends what [`keep`] did for these connections in the network namespace given, or in ours. Others may be kept there,
+/// of containers that share it.
 ///
 /// # Errors
 /// When the kernel has no nftables.
-pub fn forget(namespace: Option<BorrowedFd<'_>>) -> Result<()> {
-    delete(namespace, |name| name.starts_with(KEPT))
+pub fn forget(namespace: Option<BorrowedFd<'_>>, connections: &[Locked]) -> Result<()> {
+    let (now, ours) = (now(), KEPT.of(keys(connections)));
+    delete(namespace, |name| name.starts_with(&ours) || KEPT.is_over(name, now))
 }
 
 /// Deletes the tables whose names are `wanted`.
@@ -152,9 +158,9 @@ fn delete(namespace: Option<BorrowedFd<'_>>, wanted: impl Fn(&str) -> bool) -> R
     Ok(())
 }
 
-fn unique(prefix: &str) -> String {
+fn unique() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    format!("{prefix}{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+    format!("rtc-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// Makes a table that drops what passes between the ends of `connections`.
@@ -220,6 +226,11 @@ fn batch(
     write(&mut message, &mut || owner.sequence());
     message.begin(BATCH_END, 0, owner.sequence()).fixed(&subsystem);
     Ok(owner.apply(message.bytes(), count)?)
+}
+
+/// The elements of connections, of both families.
+fn keys(connections: &[Locked]) -> Vec<Vec<u8>> {
+    connections.iter().flat_map(|locked| FAMILIES.into_iter().filter_map(|family| key(*locked, family))).collect()
 }
 
 /// A connection's element of its family's set: the other end first.
@@ -334,5 +345,32 @@ mod tests {
         let mapped = locked("[::ffff:10.0.0.1]:258", "[::ffff:10.0.0.2]:80");
         assert_eq!(key(mapped, FAMILIES[0]), key(v4, FAMILIES[0]));
         assert_eq!(key(locked("[::1]:1", "[::2]:2"), FAMILIES[1]).map(|key| key.len()), Some(40));
+    }
+
+    /// In a network namespace of the test's own.
+    #[test]
+    fn what_is_kept_of_others_stays() {
+        use std::io::{Read as _, Write as _};
+        let test = || {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+            assert!(std::process::Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap().success());
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let connected = || {
+                let peer = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+                let (end, _) = listener.accept().unwrap();
+                let locked = Locked { local: end.local_addr().unwrap(), peer: end.peer_addr().unwrap() };
+                keep(None, &[locked], 100).unwrap();
+                (peer, end, locked)
+            };
+            let [(mut one, mut one_end, one_locked), (mut other, mut other_end, _)] = [connected(), connected()];
+            forget(None, &[one_locked]).unwrap();
+            one.write_all(b"x").unwrap();
+            other.write_all(b"x").unwrap();
+            let mut byte = [0];
+            assert_eq!(one_end.read(&mut byte).unwrap(), 1);
+            other_end.set_read_timeout(Some(std::time::Duration::from_millis(50))).unwrap();
+            assert_eq!(other_end.read(&mut byte).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+        };
+        std::thread::spawn(test).join().unwrap();
     }
 }

@@ -9,6 +9,8 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 pub const ESTABLISHED: u8 = 1;
 /// `TCP_SYN_SENT`
 pub const SYN_SENT: u8 = 2;
+/// `TCP_SYN_RECV`
+pub const SYN_RECV: u8 = 3;
 /// `TCP_FIN_WAIT1`
 pub const FIN_WAIT1: u8 = 4;
 /// `TCP_FIN_WAIT2`

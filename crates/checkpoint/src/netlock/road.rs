@@ -5,27 +5,25 @@
 //! So whoever goes through the namespace of rtc's caller is held up there from the container's end to its return, or
 //! until the time is over.
 //!
-//! The table's name says which connections it is for and when its time is over: another rtc opens the road again, or
-//! removes what nobody came back for.
+//! Another rtc opens the road again.
 //! Left out: other ends that reach the container without our IP stack (on a bridge with it).
 
-use super::{FAMILIES, Locked, ROAD, delete, key, table};
+use super::name::{Purpose, now};
+use super::{Locked, ROAD, delete, keys, table};
 use crate::error::Result;
 use rtc_sys::CallExt as _;
 use rustix::fs::{Mode, OFlags};
-use rustix::time::ClockId;
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
-/// The beginning of the tables' names; the connections' sum and the end in seconds since boot follow.
-const AWAY: &str = "rtc-away-";
+/// Tables on the road, for containers that are away.
+const AWAY: Purpose = Purpose("rtc-away-");
 
 /// Holds up what goes to `connections` of the container whose network namespace is given, for `seconds`.
 ///
 /// # Errors
 /// When the kernel has no nftables.
 pub fn close(container: BorrowedFd<'_>, connections: &[Locked], seconds: u64) -> Result<()> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let ours = rustix::fs::open("/proc/self/ns/net", flags, Mode::empty()).call("open", "/proc/self/ns/net")?;
+    let ours = ours()?;
     let identity = |fd| rustix::fs::fstat(fd).map(|stat| (stat.st_dev, stat.st_ino)).call("fstat", "network namespace");
     if identity(ours.as_fd())? == identity(container)? {
         return Ok(());
@@ -38,33 +36,23 @@ pub fn close(container: BorrowedFd<'_>, connections: &[Locked], seconds: u64) ->
 /// # Errors
 /// When the kernel has no nftables.
 pub fn open(road: BorrowedFd<'_>, connections: &[Locked]) -> Result<()> {
-    let (now, ours) = (now(), format!("{AWAY}{:016x}-", sum(connections)));
-    delete(Some(road), |name| name.starts_with(&ours) || is_over(name, now))
+    let (now, ours) = (now(), AWAY.of(keys(connections)));
+    delete(Some(road), |name| name.starts_with(&ours) || AWAY.is_over(name, now))
+}
+
+/// The network namespace of the calling process.
+///
+/// # Errors
+/// When /proc isn't there.
+pub fn ours() -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    Ok(rustix::fs::open("/proc/self/ns/net", flags, Mode::empty()).call("open", "/proc/self/ns/net")?)
 }
 
 fn close_in(road: BorrowedFd<'_>, connections: &[Locked], seconds: u64) -> Result<()> {
     let now = now();
-    delete(Some(road), |name| is_over(name, now))?;
-    let name = format!("{AWAY}{:016x}-{}", sum(connections), now + seconds);
-    table(Some(road), &name, 0, Some(seconds), &ROAD, connections).map(drop)
-}
-
-fn now() -> u64 {
-    u64::try_from(rustix::time::clock_gettime(ClockId::Boottime).tv_sec).unwrap_or(0)
-}
-
-fn is_over(name: &str, now: u64) -> bool {
-    let end =
-        name.strip_prefix(AWAY).and_then(|rest| rest.split_once('-')).and_then(|(_, end)| end.parse::<u64>().ok());
-    end.is_some_and(|end| end < now)
-}
-
-/// A number for a set of connections, the same in every build (FNV-1a).
-fn sum(connections: &[Locked]) -> u64 {
-    let mut keys: Vec<Vec<u8>> =
-        connections.iter().flat_map(|locked| FAMILIES.into_iter().filter_map(|family| key(*locked, family))).collect();
-    keys.sort_unstable();
-    keys.concat().iter().fold(0xcbf2_9ce4_8422_2325, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
+    delete(Some(road), |name| AWAY.is_over(name, now))?;
+    table(Some(road), &AWAY.name(keys(connections), seconds), 0, Some(seconds), &ROAD, connections).map(drop)
 }
 
 #[cfg(test)]
@@ -110,11 +98,5 @@ mod tests {
             assert_eq!(end.read(&mut byte).unwrap(), 1);
         };
         std::thread::spawn(test).join().unwrap();
-    }
-
-    #[test]
-    fn what_is_over_is_known_by_its_name() {
-        let names = ["rtc-away-00000000000000ff-99", "rtc-away-00000000000000ff-100", "rtc-kept-1-1", "rtc-away-x"];
-        assert_eq!(names.map(|name| is_over(name, 100)), [true, false, false, false]);
     }
 }

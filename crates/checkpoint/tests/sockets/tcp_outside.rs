@@ -4,6 +4,7 @@
 use crate::world::{Image, Restored, World, turn};
 use rtc_checkpoint::files::FileOptions;
 use rtc_checkpoint::netlock::{self, Locked};
+use rtc_sys::message::{self, Extra};
 use rtc_sys::socket;
 use rustix::event::PollFlags;
 use std::io::{ErrorKind, Read, Write};
@@ -223,6 +224,22 @@ fn a_container_that_runs_on_keeps_its_connections() {
     }
 }
 
+/// The container could not be killed, say, after all was prepared for it.
+#[test]
+fn an_end_that_does_not_come_leaves_no_silence() {
+    let _turn = turn();
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let scene = scene(|end, _| sender.send(end.try_clone().unwrap()).unwrap());
+    let mut image = scene.container.dump_with(&allowed()).unwrap();
+    for held in &mut image.held {
+        held.before_kill().unwrap();
+    }
+    drop(image);
+    for peer in &scene.peers {
+        talks(&receiver.recv().unwrap(), peer);
+    }
+}
+
 #[test]
 fn an_address_that_is_not_there_is_named() {
     let _turn = turn();
@@ -256,4 +273,42 @@ fn an_unanswered_syn_is_sent_again() {
     let end: TcpStream = restored.get(0);
     end.set_nonblocking(false).unwrap();
     talks(&end, &peer);
+}
+
+#[test]
+fn a_syn_with_data_is_refused() {
+    const NO_COOKIE: i32 = 34;
+    let _turn = turn();
+    let outside = World::new(Vec::new);
+    let container = World::new(|| {
+        link(&outside, "out0");
+        outside.inside(|| ip("link set out0 down"));
+        let end = socket::create(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_NONBLOCK, 0).unwrap();
+        socket::set_int_option(end.as_fd(), libc::IPPROTO_TCP, NO_COOKIE, 1).unwrap();
+        let to = Extra { address: b"\x02\0\0\x50\x0a\x09\0\x02\0\0\0\0\0\0\0\0", ..Extra::default() };
+        assert_eq!(message::send(end.as_fd(), b"early", to, libc::MSG_FASTOPEN).unwrap(), 5);
+        vec![end]
+    });
+    let blockers = container.blockers();
+    assert!(blockers.len() == 1 && blockers[0].contains("its SYN carries data"), "{blockers:?}");
+}
+
+/// Another container of the same pod, say: both ends are in one network namespace.
+#[test]
+fn a_half_closed_connection_within_the_namespace_is_refused() {
+    let _turn = turn();
+    let mut peers: Vec<TcpStream> = Vec::new();
+    let container = World::new(|| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut ends: Vec<OwnedFd> = Vec::new();
+        for _ in 0..2 {
+            ends.push(TcpStream::connect(listener.local_addr().unwrap()).unwrap().into());
+            peers.push(listener.accept().unwrap().0);
+        }
+        peers[1].shutdown(Shutdown::Write).unwrap();
+        assert!(socket::poll_until(ends[1].as_fd(), PollFlags::RDHUP, 10).unwrap());
+        ends
+    });
+    let blockers = container.dump_with(&allowed()).map(|_| ()).unwrap_err();
+    assert!(blockers.len() == 1 && blockers[0].contains("it is half closed"), "{blockers:?}");
 }

@@ -21,6 +21,9 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 /// `TCP_ULP` of <linux/tcp.h>: a protocol on top, in the kernel.
 const TCP_ULP: i32 = 31;
+/// `TCP_AO_INFO` of <linux/tcp.h>, and the size of `struct tcp_ao_info_opt` (Linux 6.7).
+const TCP_AO_INFO: i32 = 40;
+const AO_INFO: usize = 48;
 /// Seconds in which the last words of an end that is closed must come.
 const LAST_WORDS: i64 = 1;
 /// `TCP_MSS_DEFAULT`
@@ -60,10 +63,20 @@ fn obstacle(fd: BorrowedFd<'_>, sort: Sort, info: Info) -> Result<Option<(String
         let why = "it is an MPTCP connection".to_owned();
         return Ok(Some((why, "have the program use plain TCP (Go: GODEBUG=multipathtcp=0)")));
     }
+    if signs(fd) {
+        let why = "it signs its segments by keys that can't be read (TCP-AO)".to_owned();
+        return Ok(Some((why, "close it before the checkpoint")));
+    }
     if socket::poll_now(fd)?.contains(PollFlags::PRI) {
         return Ok(Some(("urgent data waits in it".to_owned(), "let the program read it before the checkpoint")));
     }
     Ok(None)
+}
+
+/// Whether a socket has keys of the authentication option (RFC 5925). Without them, and where the kernel or the protocol
+/// lacks the option, asking for it fails.
+fn signs(fd: BorrowedFd<'_>) -> bool {
+    socket::option(fd, libc::IPPROTO_TCP, TCP_AO_INFO, &mut [0; AO_INFO]).is_ok()
 }
 
 /// A socket of the dump, for the last look.
@@ -106,8 +119,10 @@ pub(in super::super) fn conclude(all: &mut [Entry<'_>], cx: &mut Dump<'_>) -> Re
     let fds: Vec<OwnedFd> = all.iter().map(|entry| cx.fetch(entry.id)).collect::<Result<_>>()?;
     let listed = listed(namespace.as_fd())?;
     let end = |(entry, fd): (&Entry<'_>, &OwnedFd)| {
-        let peer = listed.get(&entry.inode).map(|socket| socket.peer).filter(|peer| peer.port() != 0);
-        Ok(End { inode: entry.inode, info: Info::of(fd.as_fd())?, local: entry.tcp.local, peer })
+        let listed = listed.get(&entry.inode);
+        let peer = listed.map(|socket| socket.peer).filter(|peer| peer.port() != 0);
+        let queued = listed.map_or(0, |socket| socket.send);
+        Ok(End { inode: entry.inode, info: Info::of(fd.as_fd())?, local: entry.tcp.local, peer, queued })
     };
     let list: Vec<End> = all.iter().zip(&fds).map(end).collect::<Result<_>>()?;
     let mut ends = Ends::new(namespace.as_fd(), &list)?;
@@ -203,7 +218,14 @@ impl Concluding<'_, '_, '_> {
                 self.all[n].tcp.state = State::Listening { backlog: end.info.backlog, waiting: Vec::new() };
             }
             (states::CLOSE, _) => self.all[n].tcp.state = self.closed(n)?,
+            // A SYN counts as a byte.
+            (states::SYN_SENT, Some(_)) if end.queued > 1 => {
+                self.block(n, "its SYN carries data (TCP Fast Open)", "try again when it is connected")?;
+            }
             (states::SYN_SENT, Some(peer)) => self.all[n].tcp.state = State::Connecting { peer },
+            (states::SYN_RECV, _) => {
+                self.block(n, "its handshake isn't over (TCP Fast Open)", "try again when it is connected")?;
+            }
             (_, Some(peer)) => {
                 let found = ends.other(end.local, peer)?;
                 self.connection(n, found, Locked { local: end.local, peer }, ends)?;
@@ -244,6 +266,10 @@ impl Concluding<'_, '_, '_> {
             Other::Outside if !self.cx.options().tcp_established => {
                 let why = format!("it is connected to {}, outside the container", locked.peer);
                 return self.block(n, &why, "give --tcp-established if that end can wait, or close it first");
+            }
+            Other::Outside if found.near && self.ends[n].info.state != states::ESTABLISHED => {
+                let why = format!("it is half closed, and {} is in this network namespace, too", locked.peer);
+                return self.block(n, &why, "close it before the checkpoint");
             }
             Other::Waiting(_) if held_there > 0 && skip => other = Other::Gone,
             Other::Waiting(_) if held_there > 0 && !self.cx.kills() => {
@@ -296,18 +322,19 @@ impl Concluding<'_, '_, '_> {
         let (places, mut readings): (Vec<_>, Vec<_>) =
             pending.drain(..).map(|p| ((p.entry, p.locked, p.other, p.shut_for_reading), p.reading)).unzip();
         read::read(&mut readings)?;
-        let mut held = Vec::new();
+        let (mut held, mut kept) = (Vec::new(), Vec::new());
         for ((n, locked, other, shut), reading) in places.into_iter().zip(readings) {
             all[n].tcp.state = match reading.phase() {
                 Some(phase) => State::Connected(Box::new(connection(&reading, phase, locked, other, shut, cx)?)),
                 None => State::Ended { error: Some(Failure::Reset), received: None },
             };
             if other == Other::Outside {
+                kept.extend(all[n].tcp.connection().map(|_| locked));
                 held.push(reading.into_held());
             }
         }
         if let Some(lock) = lock {
-            cx.hold(Box::new(Outside { sockets: held, _lock: lock, locked, namespace, guard: None }));
+            cx.hold(Box::new(Outside::new(held, lock, kept, namespace)));
         }
         Ok(())
     }

@@ -12,7 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd as _, BorrowedFd};
 
 /// `TCP_SYN_RECV`, `TCP_NEW_SYN_RECV`
-const ANSWERING: [u8; 2] = [3, 12];
+const ANSWERING: [u8; 2] = [inet::SYN_RECV, 12];
 
 /// A TCP socket of the dump, as far as it matters to others.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +21,8 @@ pub(super) struct End {
     pub(super) info: Info,
     pub(super) local: SocketAddr,
     pub(super) peer: Option<SocketAddr>,
+    /// Bytes not acknowledged, a SYN or FIN included.
+    pub(super) queued: u32,
 }
 
 /// All connections of a network namespace, by their two addresses.
@@ -29,6 +31,8 @@ pub(super) struct Ends<'a> {
     listed: BTreeMap<(SocketAddr, SocketAddr), Inet>,
     ours: BTreeMap<(SocketAddr, SocketAddr), u64>,
     listeners: Vec<Listener>,
+    /// Whether an address is the namespace's own, as far as it was asked.
+    local: BTreeMap<IpAddr, bool>,
 }
 
 struct Listener {
@@ -43,6 +47,8 @@ pub(super) struct Found {
     pub(super) other: Other,
     /// Bytes that are in its queues: received there, on the way from there.
     pub(super) held: (u32, u32),
+    /// It is a socket of this network namespace, though not of the container: of another in the same pod.
+    pub(super) near: bool,
 }
 
 impl<'a> Ends<'a> {
@@ -60,6 +66,7 @@ impl<'a> Ends<'a> {
             listed,
             ours: all.iter().filter_map(connected).collect(),
             listeners: all.iter().filter(|end| end.info.is_listening()).map(listener).collect(),
+            local: BTreeMap::new(),
         })
     }
 
@@ -81,26 +88,27 @@ impl<'a> Ends<'a> {
     pub(super) fn other(&mut self, local: SocketAddr, peer: SocketAddr) -> Result<Found> {
         let key = (plain(peer), plain(local));
         if let Some(inode) = self.ours.get(&key) {
-            return Ok(Found { other: Other::Inside(*inode), held: (0, 0) });
+            return Ok(Found { other: Other::Inside(*inode), held: (0, 0), near: false });
         }
         let Some(listed) = self.listed.get(&key).cloned() else {
             let other = if self.is_local(peer.ip())? { Other::Gone } else { Other::Outside };
-            return Ok(Found { other, held: (0, 0) });
+            return Ok(Found { other, held: (0, 0), near: false });
         };
         // A FIN counts as a byte.
         let fin = u32::from(listed.state == inet::CLOSE_WAIT);
         let held = (listed.receive.saturating_sub(fin), listed.send);
-        let pending = matches!(listed.state, inet::ESTABLISHED | inet::CLOSE_WAIT) || ANSWERING.contains(&listed.state);
+        let answering = ANSWERING.contains(&listed.state);
+        let pending = matches!(listed.state, inet::ESTABLISHED | inet::CLOSE_WAIT) || answering;
         let other = match listed.inode {
-            0 if pending => self.listener(key.0).map_or(Other::Outside, Other::Waiting),
+            0 if pending => self.listener(key.0, !answering).map_or(Other::Outside, Other::Waiting),
             0 => Other::Gone,
             _ => Other::Outside,
         };
-        Ok(Found { other, held })
+        Ok(Found { other, held, near: other == Other::Outside })
     }
 
-    /// The listener of ours in whose queue a connection to `address` waits.
-    fn listener(&mut self, address: SocketAddr) -> Option<u64> {
+    /// The listener of ours in whose queue a connection to `address` waits; `counted` among those that it has.
+    fn listener(&mut self, address: SocketAddr, counted: bool) -> Option<u64> {
         let serves = |l: &&mut Listener| {
             l.local.port() == address.port() && (l.local.ip() == address.ip() || l.local.ip().is_unspecified())
         };
@@ -108,7 +116,7 @@ impl<'a> Ends<'a> {
         let mut fitting: Vec<&mut Listener> = self.listeners.iter_mut().filter(serves).collect();
         fitting.sort_by_key(|l| l.unknown == 0);
         let listener = fitting.into_iter().next()?;
-        listener.unknown = listener.unknown.saturating_sub(1);
+        listener.unknown = listener.unknown.saturating_sub(u32::from(counted));
         Some(listener.inode)
     }
 
@@ -118,7 +126,16 @@ impl<'a> Ends<'a> {
     }
 
     /// Whether an address is one of the namespace's own.
-    fn is_local(&self, ip: IpAddr) -> Result<bool> {
+    fn is_local(&mut self, ip: IpAddr) -> Result<bool> {
+        if let Some(known) = self.local.get(&ip) {
+            return Ok(*known);
+        }
+        let is_local = self.can_bind(ip)?;
+        self.local.insert(ip, is_local);
+        Ok(is_local)
+    }
+
+    fn can_bind(&self, ip: IpAddr) -> Result<bool> {
         let family = if plain_ip(ip).is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
         let address = crate::resource::socket::address::inet_bytes(SocketAddr::new(plain_ip(ip), 0));
         netns::inside(self.namespace, || {

@@ -63,9 +63,9 @@ pub(in super::super) fn open(all: &[Entry<'_>], cx: &mut Restore<'_>) -> Result<
     let locked: Vec<Locked> = all.iter().filter_map(locked).collect();
     if !locked.is_empty() {
         let lock = Some(Lock::new(None, &locked)?);
-        *cx.kept::<Kept>() = Kept { lock, locked };
         // What a dump in this very namespace has left.
-        netlock::forget(None)?;
+        netlock::forget(None, &locked)?;
+        *cx.kept::<Kept>() = Kept { lock, locked };
     }
     // Listeners come first: they are bound by the rules, connections in repair mode against them.
     for entry in by_inode.values() {

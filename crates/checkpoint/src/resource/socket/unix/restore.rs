@@ -11,7 +11,7 @@ use crate::files::restoring::Restore;
 use crate::image::path::ImagePath;
 use crate::resource::socket::base::Base;
 use rtc_sys::identity::{Identity, acting_as};
-use rtc_sys::socket;
+use rtc_sys::{CallExt as _, socket};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -266,7 +266,7 @@ impl<'a> Build<'a, '_, '_> {
                 let spot = &self.kept.spots[&entry.base.inode];
                 if *client == 0 {
                     let fd = socket::create(libc::AF_UNIX, entry.base.sort.kind, 0)?;
-                    connect(fd.as_fd(), spot, None, self.cx)?;
+                    connect_at_once(fd.as_fd(), spot, None, self.cx)?;
                     self.kept.gone.insert((entry.base.inode, n), fd);
                     continue;
                 }
@@ -280,7 +280,7 @@ impl<'a> Build<'a, '_, '_> {
                 // Whom the server will see; the client's own answer names the listener.
                 let (uid, gid) = (client_entry.base.owner.uid, client_entry.base.owner.gid);
                 let creator = Credentials { uid, gid, ..Credentials::default() };
-                connect(self.made[client].as_fd(), spot, Some(&creator), self.cx)?;
+                connect_at_once(self.made[client].as_fd(), spot, Some(&creator), self.cx)?;
             }
         }
         Ok(())
@@ -303,4 +303,12 @@ fn acting<T>(credentials: Option<&Credentials>, act: impl FnOnce() -> Result<T>)
 
 fn connect(fd: BorrowedFd<'_>, spot: &Spot, who: Option<&Credentials>, cx: &Restore<'_>) -> Result<()> {
     spot.within(cx, |address| acting(who, || Ok(socket::connect(fd, address)?))).context(|| "connect a unix socket")
+}
+
+/// Connects where nobody accepts: more than the queue holds would wait for ever, and are an error.
+fn connect_at_once(fd: BorrowedFd<'_>, spot: &Spot, who: Option<&Credentials>, cx: &Restore<'_>) -> Result<()> {
+    let non_blocking = |on| rustix::io::ioctl_fionbio(fd, on).call("ioctl", "FIONBIO");
+    non_blocking(true)?;
+    connect(fd, spot, who, cx)?;
+    Ok(non_blocking(false)?)
 }
