@@ -1,7 +1,8 @@
 # What containerd 1.7 has not, with containerd 2: checkpoints by the CRI, containers made from them in other pods,
-# volumes with the ids of a pod. And systemd as the driver of cgroups, as it is on most nodes.
+# volumes with the ids of a pod, read-only with all below, or of an image. And systemd as the driver of cgroups, as it is
+# on most nodes.
 # guest: systemd
-# seconds: 99
+# seconds: 145
 
 suite=cri2-test
 programs=/usr/lib/rtc-peers/containerd2
@@ -159,4 +160,128 @@ case_options_of_our_shim() {
     lives_below_systemd own
     same running "$(rtc --root "$top/own/$space" state "$id" | jq -r .status)"
     is_gone own containerd-shim-rtc-v2
+}
+
+# What a container mounts shows on the host and in the containers that ask for it, and what the host mounts in both;
+# volumes that are read-only with or without what is below; an image as a volume.
+case_mounts_go_where_they_are_asked_to() {
+    local namespaces="network: NODE pid: CONTAINER" shared=/tmp/cri-shared
+    local security='capabilities { add_capabilities: "SYS_ADMIN" } apparmor { profile_type: Unconfined }'
+    local pod gives takes apart out
+    # Containerd 2.1 asks no other shim than runc's for features, and refuses rtc's own `recursive_read_only`.
+    contains "$(cri RuntimeService/Status Empty StatusResponse | tr -d ' \n')" \
+        'name:"runc"features{recursive_read_only_mounts:trueuser_namespaces:true}'
+    mkdir $shared
+    mount -t tmpfs top $shared
+    mkdir $shared/given $shared/hosts $shared/taken $shared/sub
+    mount -t tmpfs sub $shared/sub
+    pod=$(run_pod mounts runc)
+    gives=$(create_container "$pod" mounts gives "$idle" "$(volume /volume BIDIRECTIONAL)")
+    takes=$(create_container "$pod" mounts takes "$idle" "$(volume /volume HOST_TO_CONTAINER)")
+    apart=$(create_container "$pod" mounts apart "$idle" "$(volume /volume PRIVATE)
+        $(volume /flat PRIVATE 'readonly: true') $(volume /deep PRIVATE 'readonly: true recursive_read_only: true')
+        mounts { container_path: \"/image\" image { image: \"$repository:latest\" } readonly: true }")
+    container StartContainer "$gives"
+    container StartContainer "$takes"
+    container StartContainer "$apart"
+    contains "$(exec_sync "$gives" 'mount -t tmpfs given /volume/given && echo of the container > /volume/given/file && echo well')" well
+    same "of the container" "$(cat $shared/given/file)"
+    mount -t tmpfs hosts $shared/hosts
+    echo of the host > $shared/hosts/file
+    contains "$(exec_sync "$gives" 'cat /volume/hosts/file')" "of the host"
+    contains "$(exec_sync "$takes" 'cat /volume/*/file; mount -t tmpfs taken /volume/taken && touch /volume/taken/mine')" \
+        'stdout: "of the container\nof the host\n"'
+    same "" "$(ls $shared/taken)"
+    out=$(exec_sync "$apart" 'set -eux
+        refused() { if \"$@\"; then exit 99; fi; }
+        [ -z \"$(ls /volume/given /volume/hosts | grep file)\" ]
+        for file in /flat/new /deep/new /deep/sub/new /image/new; do refused touch $file; done
+        touch /flat/sub/new
+        [ -e /deep/sub/new ]
+        cmp /bin/busybox /image/bin/busybox
+        exit 23')
+    contains "$out" "exit_code: 23"
+    umount $shared/hosts
+    same "" "$(exec_sync "$takes" 'ls /volume/hosts; umount /volume/given; ls /volume/given')"
+    exec_sync "$gives" 'umount /volume/given; mount -t tmpfs last /volume/taken; touch /volume/taken/stays'
+    end_pod "$pod"
+    # As with a driver of volumes that is restarted.
+    same stays "$(ls $shared/taken)"
+    same "" "$(ls $shared/given)"
+    umount -R $shared
+    rmdir $shared
+    until_true no_shim containerd-shim-runc-v2
+}
+
+# volume PATH PROPAGATION [MORE]: of the folder $shared.
+volume() {
+    echo "mounts { container_path: \"$1\" host_path: \"$shared\" propagation: PROPAGATION_$2 ${3:-} }"
+}
+
+# A checkpoint as an image, as Kubernetes keeps one in a registry. What the host mounts in a volume meanwhile is there
+# before and after.
+case_restore_from_an_image_of_a_checkpoint() {
+    local namespaces="network: NODE pid: CONTAINER" shared=/tmp/cri-later
+    local pod id before
+    mkdir $shared
+    mount -t tmpfs shared $shared
+    mkdir $shared/later
+    local config="mounts { container_path: \"/volume\" host_path: \"$shared\" propagation: PROPAGATION_HOST_TO_CONTAINER }"
+    lives_below_systemd rtc "$config"
+    mount -t tmpfs later $shared/later
+    echo came later > $shared/later/file
+    contains "$(exec_sync "$id" 'cat /volume/later/file; echo changed > /data/file')" "came later"
+    cri RuntimeService/CheckpointContainer CheckpointContainerRequest Empty \
+        "container_id: \"$id\" location: \"$top/rtc.tar\" timeout: 100"
+    before=$(exec_sync "$id" 'cat /count')
+    before=${before#*\"}
+    is_gone rtc containerd-shim-rtc-v2
+    image_of_checkpoint $top/rtc.tar localhost/checkpoint:latest
+
+    pod=$(run_pod second rtc)
+    id=$(image=localhost/checkpoint:latest create_container "$pod" second inner "is not looked at" "$config")
+    container StartContainer "$id"
+    contains "$(exec_sync "$id" 'cat /count /data/file /volume/later/file; touch /ask')" '\nchanged\ncame later\n'
+    has_limits second "$id" 67108864 "50000 100000"
+    until_true grep -q "stdout F ${before% *}" /var/log/pods/second/inner.log
+    is_gone rtc containerd-shim-rtc-v2
+    ctr --address $socket --namespace $space image rm localhost/checkpoint:latest
+    umount -R $shared
+    rmdir $shared
+}
+
+# image_of_checkpoint ARCHIVE NAME: containerd has the archive as an image of one layer, which an annotation tells from
+# others.
+image_of_checkpoint() {
+    local work=$top/checkpoint blobs=$top/checkpoint/blobs/sha256 layer config manifest
+    mkdir -p $blobs
+    mv "$1" $work/blob
+    layer=$(blob)
+    jq -n --arg layer "sha256:$layer" '{architecture: "amd64", os: "linux", config: {},
+        rootfs: {type: "layers", diff_ids: [$layer]}}' > $work/blob
+    config=$(blob)
+    jq -n "{schemaVersion: 2, mediaType: \"application/vnd.oci.image.manifest.v1+json\",
+        annotations: {\"org.criu.checkpoint.container.name\": \"inner\"},
+        config: $(descriptor config.v1+json "$config"), layers: [$(descriptor layer.v1.tar "$layer")]}" > $work/blob
+    manifest=$(blob)
+    echo '{"imageLayoutVersion": "1.0.0"}' > $work/oci-layout
+    jq -n "{schemaVersion: 2, manifests: [$(descriptor manifest.v1+json "$manifest") +
+        {annotations: {\"io.containerd.image.name\": \"$2\"}}]}" > $work/index.json
+    tar -C $work -cf $top/image.tar .
+    ctr --address $socket --namespace $space image import $top/image.tar
+    until_true known "$2"
+    rm -r $work $top/image.tar
+}
+
+# blob: stores the file $work/blob, prints its digest.
+blob() {
+    local digest
+    digest=$(sha256sum < $work/blob | cut -d' ' -f1)
+    mv $work/blob "$blobs/$digest"
+    echo "$digest"
+}
+
+# descriptor TYPE DIGEST
+descriptor() {
+    echo "{mediaType: \"application/vnd.oci.image.$1\", digest: \"sha256:$2\", size: $(stat -c %s "$blobs/$2")}"
 }

@@ -1,6 +1,6 @@
 # Docker with rtc as its default runtime and systemd as its cgroup driver, in the guest where both are services.
 # guest: systemd
-# seconds: 98
+# seconds: 128
 
 . /rtc/suites/dockerd.sh
 
@@ -152,6 +152,57 @@ case_namespaces_of_another_and_what_exec_asks_for() {
     rm /tmp/profile.json /tmp/file
 }
 
+# Options that no other case asks for.
+case_limits_devices_and_mounts_of_other_kinds() {
+    local disk
+    disk=$(cat /sys/block/vdb/dev)
+    mkdir -p /tmp/volume/sub
+    mount -t tmpfs sub /tmp/volume/sub
+    docker volume create parts
+    docker run --rm -v parts:/parts --network none $image sh -c 'mkdir /parts/one && echo a part > /parts/one/file'
+    docker run -d --name odd --network none --uts host --pid host --device-cgroup-rule "b $disk r" --env DISK=$disk --cap-add mknod \
+        --cap-add sys_admin --security-opt apparmor=unconfined --oom-score-adj 321 --security-opt systempaths=unconfined \
+        --cgroup-parent odd.slice --cpuset-cpus 0 --cpu-shares 512 --blkio-weight 300 \
+        --memory-reservation 20m --stop-signal USR1 --annotation colour=blue --ipc private --privileged=false \
+        --mount type=bind,src=/tmp/volume,dst=/deep,readonly --mount type=volume,src=parts,dst=/part,volume-subpath=one \
+        --mount type=bind,src=/tmp/volume,dst=/flat,readonly,bind-recursive=writable \
+        --mount type=bind,src=/tmp/volume,dst=/alone,bind-recursive=disabled \
+        --mount type=bind,src=/tmp/volume,dst=/shared,bind-propagation=rshared \
+        --mount type=tmpfs,dst=/scratch,tmpfs-size=1m,tmpfs-mode=0701 \
+        $image sh -c 'trap "exit 9" USR1; read -r line; echo "<$line>"; '"$idle"
+    docker exec odd sh -euxc '
+        refused() { if "$@"; then exit 99; fi; }
+        [ "$(cat /proc/1/comm) $(hostname)" = "systemd rtc-vm" ]
+        mknod /tmp/allowed b ${DISK%:*} ${DISK#*:}
+        mknod /tmp/other b ${DISK%:*} 0
+        [ "$(head -c 10 /tmp/allowed | wc -c)" = 10 ]
+        refused sh -c "echo > /tmp/allowed"
+        refused head -c 10 /tmp/other
+        ! grep " /proc/" /proc/self/mounts
+        refused touch /deep/new
+        refused touch /deep/sub/new
+        refused touch /flat/new
+        touch /flat/sub/new
+        [ -z "$(ls /alone/sub)" ]
+        [ "$(cat /part/file) $(ls /part)" = "a part file" ]
+        [ "$(stat -c %a /scratch)" = 701 ]
+        mkdir /shared/made
+        mount -t tmpfs made /shared/made'
+    # Read where the machine's files are seen, for the score is that of the first process, and exec has its own.
+    same 321 "$(cat "/proc/$(field odd .State.Pid)/oom_score_adj")"
+    local group=/sys/fs/cgroup/odd.slice/docker-$(field odd .Id).scope
+    same "0 59 20971520" "$(cat "$group/cpuset.cpus" "$group/cpu.weight" "$group/memory.low" | paste -sd' ')"
+    same "default 2930" "$(cat "$group/io.weight")"
+    same "made" "$(awk '$2 == "/tmp/volume/made" { print $1 }' /proc/mounts)"
+    same blue "$(jq -r .annotations.colour "$(ls -d /run/containerd/io.containerd.runtime.v2.task/moby/*/config.json)")"
+    docker stop -t 60 odd
+    same 9 "$(field odd .State.ExitCode)"
+    docker rm odd
+    docker volume rm parts
+    umount /tmp/volume/sub /tmp/volume/made
+    rm -r /tmp/volume
+}
+
 case_checkpoint_and_start_from_it() {
     checkpoint_and_start rtc
 }
@@ -170,6 +221,35 @@ checkpoint_and_start() {
     counts_on saved "$before"
     same "docker-default (enforce)" "$(docker exec saved cat /proc/1/attr/current)"
     docker rm -f saved
+}
+
+# With a terminal, a network whose port is published, a volume, a tmpfs, an init and a check of its health; and as often
+# as one likes.
+case_checkpoints_of_a_container_with_everything() {
+    docker network create inner
+    docker run -dit --name laden --network inner -p 8080:80 --init -v data:/volume --tmpfs /scratch --read-only --tmpfs /srv \
+        --health-cmd 'test -e /scratch/well' --health-interval 2s --memory 64m $image \
+        sh -c 'httpd -p 80 -h /srv; stty -echo; while read -r line; do echo "got $line" | tee -a /volume/log; done'
+    docker exec laden sh -c 'touch /scratch/well; echo hello > /srv/index.html'
+    same hello "$(curl -s localhost:8080/index.html)"
+    docker checkpoint create --leave-running laden first
+    same running "$(field laden .State.Status)"
+    docker checkpoint create laden second
+    until_true is laden exited .State.Status
+    same "first second" "$(docker checkpoint ls laden | awk 'NR > 1 { print $1 }' | xargs)"
+    docker checkpoint rm laden first
+    same second "$(docker checkpoint ls laden | awk 'NR > 1 { print $1 }' | xargs)"
+    fails curl -s localhost:8080/index.html
+    start_from laden second
+    same hello "$(curl -s localhost:8080/index.html)"
+    until_true is laden healthy .State.Health.Status
+    same docker-init "$(docker exec laden cat /proc/1/comm)"
+    script -qefc "docker attach laden" /dev/null <<< typed > /tmp/attached &
+    until_true docker exec laden grep -x 'got typed' /volume/log
+    docker rm -f -v laden
+    wait
+    docker volume rm -f data
+    docker network rm inner
 }
 
 case_rtcs_own_shim() {

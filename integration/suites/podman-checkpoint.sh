@@ -1,5 +1,5 @@
 # What podman can do with checkpoints beyond saving a container and bringing it back (podman.sh has that).
-# seconds: 73
+# seconds: 90
 . /rtc/suites/podman-common.sh
 
 case_one_archive_becomes_several_containers() {
@@ -173,3 +173,27 @@ case_restarts_after_a_restore_begin_anew() {
     podman rm -f -t 0 anew
 }
 
+# Without a cgroup, in the caller's own with conmon, and below another's.
+case_cgroups_that_are_not_podmans() {
+    local name before=()
+    start_counter none --cgroups disabled
+    start_counter together --cgroups no-conmon --memory 64m
+    start_counter placed --cgroup-parent /placed --memory 64m --pids-limit 33
+    for name in none together placed; do
+        before+=("$(podman exec $name cat /count)")
+    done
+    same "" "$(field none .State.CgroupPath)"
+    podman container checkpoint none together placed
+    podman container restore none together placed
+    for name in none together placed; do
+        counts_on $name "${before[0]}"
+        before=("${before[@]:1}")
+    done
+    same "$(cat /proc/self/cgroup)" "$(cat "/proc/$(field none .State.Pid)/cgroup")"
+    same 67108864 "$(podman exec together cat /sys/fs/cgroup/memory.max)"
+    contains "$(cat "/proc/$(field placed .State.Pid)/cgroup")" 0::/placed/libpod-
+    same "67108864 33" "$(podman exec placed sh -c 'cd /sys/fs/cgroup; cat memory.max pids.max | paste -sd" "')"
+    podman rm -f -t 0 none together placed
+    # Conmon has left its own there.
+    until_true find /sys/fs/cgroup/placed -depth -type d -exec rmdir {} +
+}

@@ -1,6 +1,6 @@
 # Podman where systemd is: its own cgroup driver, units made by quadlet, systemd as a container's init.
 # guest: systemd
-# seconds: 50
+# seconds: 80
 
 . /rtc/suites/podman-common.sh
 
@@ -75,4 +75,84 @@ case_systemd_is_a_containers_init() {
     podman stop -t 60 inner
     same "exited" "$(field inner .State.Status)"
     podman rm inner
+}
+
+# What a container needs of the unit that starts it and of a slice, before a checkpoint and after.
+case_cgroups_of_a_callers_choice() {
+    systemd-run --quiet --scope --unit delegated -p Delegate=yes \
+        podman run -d --name split --cgroups split --network none --memory 64m $image sh -c "$counter"
+    start_counter placed --cgroup-parent machine-placed.slice --network none --memory 64m
+    contains "$(of_process split)" /system.slice/delegated.scope/libpod-payload-
+    contains "$(of_process placed)" /machine.slice/machine-placed.slice/libpod-
+    same "67108864 0::/" "$(podman exec split sh -c 'cat /sys/fs/cgroup/memory.max /proc/self/cgroup | paste -sd" "')"
+    local before placed
+    before=$(podman exec split cat /count)
+    placed=$(podman exec placed cat /count)
+    podman container checkpoint split placed
+    # Podman wants them back where they were, so the unit has to have that name again.
+    until_true has_no_unit delegated.scope
+    systemd-run --quiet --scope --unit delegated -p Delegate=yes podman container restore split
+    podman container restore placed
+    contains "$(of_process split)" /system.slice/delegated.scope/libpod-payload-
+    contains "$(of_process placed)" /machine.slice/machine-placed.slice/libpod-
+    counts_on split "$before"
+    counts_on placed "$placed"
+    same "67108864 67108864" "$(podman exec split cat /sys/fs/cgroup/memory.max) $(podman exec placed cat /sys/fs/cgroup/memory.max)"
+    podman rm -f -t 0 split placed
+    until_true has_no_unit delegated.scope
+    systemctl stop machine-placed.slice
+}
+
+has_no_unit() {
+    [ "$(systemctl show -P LoadState "$1")" = not-found ]
+}
+
+# of_process NAME: the cgroup of the first one.
+of_process() {
+    cat "/proc/$(field "$1" .State.Pid)/cgroup"
+}
+
+case_kubernetes_asks_whether_it_lives() {
+    podman volume create kept
+    cat > /tmp/alive.yaml << END
+apiVersion: v1
+kind: Pod
+metadata: {name: alive}
+spec:
+  terminationGracePeriodSeconds: 1
+  volumes:
+  - {name: both, emptyDir: {}}
+  - {name: kept, persistentVolumeClaim: {claimName: kept}}
+  containers:
+  - name: asked
+    image: $image
+    command: [sh, -c, "rm -f /sick; echo born >> /both/births; $idle"]
+    livenessProbe: {exec: {command: [test, "!", -e, /sick]}, periodSeconds: 2, failureThreshold: 1}
+    resources: {requests: {memory: 16Mi}, limits: {memory: 32Mi}}
+    volumeMounts: [{name: both, mountPath: /both}, {name: kept, mountPath: /kept}]
+  - name: looks
+    image: $image
+    command: [sh, -c, "$idle"]
+    resources: {limits: {memory: 48Mi, cpu: 500m}}
+    volumeMounts: [{name: both, mountPath: /seen, readOnly: true}]
+END
+    podman kube play --network none /tmp/alive.yaml
+    podman exec alive-asked sh -euxc '
+        [ "$(cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory.low | paste -sd" ")" = "33554432 16777216" ]
+        echo kept > /kept/file
+        touch /sick'
+    # The probe fails, and podman starts it again.
+    until_true podman exec alive-looks sh -c '[ "$(wc -l < /seen/births)" -ge 2 ]'
+    until_true is_healthy alive-asked
+    podman exec alive-looks sh -euxc '
+        [ "$(cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/cpu.max | paste -sd" ")" = "50331648 50000 100000" ]
+        ! touch /seen/new 2> /dev/null'
+    same kept "$(podman exec alive-asked cat /kept/file)"
+    podman kube down --force /tmp/alive.yaml
+    same "" "$(podman ps -aq)"
+    rm /tmp/alive.yaml
+}
+
+is_healthy() {
+    [ "$(field "$1" .State.Health.Status)" = healthy ]
 }
