@@ -155,6 +155,19 @@ case_checkpoint_and_restore_with_a_user_namespace() {
     rm -r /tmp/cri-volume
 }
 
+case_memory_that_runs_out_is_told() {
+    local namespaces="network: NODE pid: CONTAINER" pod id number
+    pod=$(run_pod hungry rtc)
+    for number in 1 2 3; do
+        id=$(create_container "$pod" hungry eats$number 'x=0123456789; while :; do x=$x$x; done')
+        container StartContainer "$id"
+        until_true has_state "$id" CONTAINER_EXITED
+        contains "$(container_status "$id")" 'reason: "OOMKilled"'
+    done
+    pod StopPodSandbox "$pod"
+    pod RemovePodSandbox "$pod"
+}
+
 case_options_of_our_shim() {
     local namespaces="network: POD pid: CONTAINER" pod id
     lives_below_systemd own

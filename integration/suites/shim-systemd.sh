@@ -1,5 +1,6 @@
 # rtc's own shim under systemd: its cgroups by the path's form alone.
 # guest: systemd
+# seconds: 60
 
 . /rtc/suites/ctr.sh
 how="--runtime io.containerd.rtc.v2"
@@ -18,4 +19,27 @@ case_a_systemd_path_makes_a_scope() {
     contains "$(ctr task metrics scoped)" 67108864
     remove scoped
     until_true fails systemctl is-active ctr-scoped.scope
+}
+
+# systemd removes the scope's cgroup, with its counts, as soon as its last process is gone.
+case_memory_that_runs_out_is_always_told() {
+    ctr events > /tmp/events &
+    local listener=$! number program status
+    for number in $(seq 20); do
+        # The first process, or one that it waits for.
+        program='tail -n 1 /dev/zero; exit $?'
+        [ $((number % 2)) = 0 ] || program='exec tail -n 1 /dev/zero'
+        status=0
+        run --rm "--cgroup=system.slice:ctr:hungry$number" --memory-limit=8388608 "hungry$number" sh -c "$program" || status=$?
+        same 137 "$status"
+    done
+    deleted() {
+        [ "$(grep -c /tasks/delete /tmp/events)" = 20 ]
+    }
+    until_true deleted
+    kill $listener
+    for number in $(seq 20); do
+        same "/tasks/create /tasks/start /tasks/oom /tasks/exit /tasks/delete" \
+            "$(grep "\"hungry$number\"" /tmp/events | grep -o '/tasks/[a-z-]*' | paste -sd' ')"
+    done
 }

@@ -253,9 +253,13 @@ fn the_criu_front() {
         let dir = bundle.file("bin");
         fs::create_dir(&dir).unwrap();
         let install = || crate::harness::Outcome::of(plain().arg("install-shim").arg(&dir));
+        let check = || crate::harness::Outcome::of(plain().arg("check").env("PATH", &dir)).ok();
+        let says = check();
+        assert!(says.contains("rtc install-shim") && says.contains("containerd-shim-rtc-v2 is not on PATH"), "{says}");
         install().ok();
         install().ok();
         let criu = dir.join("criu");
+        assert!(check().contains(&format!("ok, {} is there", criu.display())));
         let (ours, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
         let child = Command::new(&criu).args(["swrk", "0"]).stdin(theirs).spawn().unwrap();

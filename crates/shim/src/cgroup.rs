@@ -55,6 +55,7 @@ impl Watched {
             return;
         }
         if memory.log.as_ref().is_some_and(|log| log.tells_of_kill(self.cgroup.path(), pid)) {
+            log::warn!("{} was gone: the kernel's log tells of a kill", self.cgroup.path().display());
             memory.tell();
         }
     }

@@ -7,7 +7,8 @@ use std::env;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd};
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -98,7 +99,7 @@ const ENGINE: [(&str, Probe); 5] = [
 ];
 
 /// What is of use to some, with what it means to be without.
-const OPTIONAL: [(&str, Look); 9] = [
+const OPTIONAL: [(&str, Look); 10] = [
     ("cgroup controllers", controllers),
     ("systemd cgroup driver", systemd),
     ("containers of ordinary users", rootless),
@@ -107,7 +108,8 @@ const OPTIONAL: [(&str, Look); 9] = [
     ("AppArmor", apparmor),
     ("SELinux", selinux),
     ("ids of restored timers", timers),
-    ("programs of engines", programs),
+    ("checkpoints by engines", criu),
+    ("containerd's shim", shim),
 ];
 
 fn namespaces() -> Result<()> {
@@ -217,22 +219,33 @@ fn timers() -> String {
     }
 }
 
-fn programs() -> String {
-    let criu = match on_path("criu") {
-        true => "criu is there",
-        false => "no criu, which podman and CRI-O look for before a checkpoint (rtc install-shim)",
-    };
-    let shim = match on_path("containerd-shim-rtc-v2") {
-        true => "containerd-shim-rtc-v2 is there",
-        false => "no containerd-shim-rtc-v2 for containerd",
-    };
-    format!("{criu}; {shim}")
+/// contrib/README.md has who looks when.
+fn criu() -> String {
+    match find("criu") {
+        Some(path) => format!("ok, {} is there for engines that look for it", path.display()),
+        None => "podman, CRI-O and containerd's CRI refuse them without a program criu on their PATH: \
+            rtc install-shim /usr/local/bin"
+            .into(),
+    }
 }
 
-/// Whether PATH has such a program.
-fn on_path(name: &str) -> bool {
+fn shim() -> String {
+    match find("containerd-shim-rtc-v2") {
+        Some(path) => format!("ok, {}", path.display()),
+        None => "containerd-shim-rtc-v2 is not on PATH: containerd runs rtc behind runc's shim alone".into(),
+    }
+}
+
+/// The first executable file of this name on PATH.
+fn find(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path).any(|folder| folder.join(name).is_file())
+    let is_program =
+        |path: &PathBuf| fs::metadata(path).is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0);
+    env::split_paths(&path).map(|folder| folder.join(name)).find(is_program)
+}
+
+fn on_path(name: &str) -> bool {
+    find(name).is_some()
 }
 
 fn privilege() -> Result<()> {
