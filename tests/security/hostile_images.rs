@@ -277,6 +277,38 @@ fn the_hosts_ipc_namespace() {
     refused(&bundle, "shared memory segment 0 is not in the image");
 }
 
+/// A socket that could only have been made or set with a capability that the container never has.
+#[test]
+fn sockets_with_privilege() {
+    let bundle = saved(Bundle::new(&OPEN));
+    let as_socket = |kind: i32, protocol: i32, options: Value| {
+        alter(&bundle, "files", |files| {
+            let file = files["files"].as_array_mut().unwrap().iter_mut().find(|file| file["file"]["path"] == "/etc/x");
+            let Some(file) = file else { return };
+            file["flags"] = json!(0o2);
+            file["file"] = json!({
+                "kind": "socket", "inode": 1, "sort": { "family": 2, "kind": kind, "protocol": protocol },
+                "owner": { "uid": 0, "gid": 0 }, "options": { "values": options }, "detail": { "datagram": {} },
+            });
+        });
+    };
+    let mut good = Value::Null;
+    alter(&bundle, "files", |files| good = files.clone());
+    for (kind, protocol, options, text) in [
+        (2, 17, json!({ "ip_transparent": 1 }), "speaks for other machines, which takes CAP_NET_RAW"),
+        (2, 17, json!({ "mark": 7 }), "has a mark for packet filters, which takes CAP_NET_ADMIN"),
+        (3, 1, json!({}), "is a raw socket, which takes CAP_NET_RAW"),
+    ] {
+        alter(&bundle, "files", |files| *files = good.clone());
+        as_socket(kind, protocol, options);
+        refused(&bundle, text);
+    }
+    // What anybody may have.
+    alter(&bundle, "files", |files| *files = good.clone());
+    as_socket(2, 17, json!({ "priority": 6 }));
+    bundle.call("restore", &["-d"]).ok();
+}
+
 /// The configuration that decides is the one that the container is made of.
 #[test]
 fn another_configuration_than_config_json() {

@@ -8,12 +8,12 @@ use crate::error::{Error, Kind, Result, bad_image};
 use crate::files::kind::FileKind;
 use crate::image::tree::{Backing, Filter, Live, Scheduling, Thread};
 use crate::resource::mount::{Given, Origin};
+use crate::resource::socket::Privilege;
 use std::collections::BTreeMap;
 
 // linux/capability.h
 const CAP_SETGID: u32 = 6;
 const CAP_SETUID: u32 = 7;
-const CAP_NET_RAW: u32 = 13;
 const CAP_SYS_ADMIN: u32 = 21;
 const CAP_SYS_NICE: u32 = 23;
 const CAP_SYS_RESOURCE: u32 = 24;
@@ -87,12 +87,12 @@ impl Checkpoint {
         if let Some(mount) = mount.filter(|_| !authority.has(CAP_SYS_ADMIN)) {
             return Err(format!("the image mounts {}, which takes CAP_SYS_ADMIN", mount.mountpoint));
         }
-        let raw = self.files.files.iter().find(|file| match &file.file {
-            FileKind::Socket(socket) => socket.is_raw(),
-            _ => false,
-        });
-        if let Some(file) = raw.filter(|_| !authority.has(CAP_NET_RAW)) {
-            return Err(format!("the image's {} is a raw socket, which takes CAP_NET_RAW", file.id));
+        for file in &self.files.files {
+            let FileKind::Socket(socket) = &file.file else { continue };
+            let beyond = |privilege: &Privilege| !privilege.any_of.iter().any(|one| authority.has(*one));
+            if let Some(Privilege { what, capability, .. }) = socket.privileges().find(beyond) {
+                return Err(format!("the image's {} {what}, which takes {capability}", file.id));
+            }
         }
         if !authority.own_ipc && !self.container.ipc.is_empty() {
             return Err("the image has IPC objects, and the container no IPC namespace of its own".into());

@@ -66,11 +66,12 @@ impl Profile {
     /// Refuses rules of one call that have the same conditions and other actions, as libseccomp does.
     fn check_contradictions(&self) -> Result<()> {
         for table in &self.tables {
-            for of_number in table.entries.chunk_by(|one, next| one.0 == next.0) {
-                // More than the kernel takes are refused by their number.
-                if (2..LONGEST).contains(&of_number.len()) {
-                    self.check_of_number(of_number)?;
-                }
+            // More than the kernel takes are refused by their number.
+            let mut left = LONGEST;
+            for of_number in table.entries.chunk_by(|one, next| one.0 == next.0).filter(|rules| rules.len() > 1) {
+                let Some(rest) = left.checked_sub(of_number.len()) else { break };
+                left = rest;
+                self.check_of_number(of_number)?;
             }
         }
         Ok(())

@@ -13,6 +13,7 @@ pub mod netlink;
 mod option_table;
 pub mod options;
 pub mod packet;
+mod privilege;
 pub mod sort;
 pub mod tcp;
 pub mod unix;
@@ -25,6 +26,7 @@ use crate::files::{FileId, FileRef, Probe, Table};
 use crate::program::{Program, TargetFd};
 use base::{Base, Owner};
 use options::Options;
+pub(crate) use privilege::Privilege;
 use serde::{Deserialize, Serialize};
 use sort::Sort;
 use std::os::fd::OwnedFd;
@@ -37,14 +39,6 @@ pub struct Socket {
     pub base: Base,
     /// What its family adds.
     pub detail: Detail,
-}
-
-impl Socket {
-    /// Whether it takes CAP_NET_RAW to make it: it sees what is on the wire, or writes to it as it likes.
-    pub(crate) fn is_raw(&self) -> bool {
-        let sort = self.base.sort;
-        sort.family == libc::AF_PACKET || sort.is_inet() && sort.kind == libc::SOCK_RAW
-    }
 }
 
 /// What a family adds to a socket.
