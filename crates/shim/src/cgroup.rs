@@ -48,14 +48,15 @@ impl Watched {
         Ok(Self { cgroup, memory })
     }
 
-    /// Looks now whether memory has run out: the process `pid` in it has ended, and the end is to be told after that.
-    pub(crate) fn look_for_kills(&self, pid: i32) {
+    /// Looks now whether memory has run out: a process in it has ended, and the end is to be told after that. `init` is
+    /// the first process, whose number nobody else has had in the meantime.
+    pub(crate) fn look_for_kills(&self, init: i32) {
         let Some((memory, _)) = &self.memory else { return };
         if memory.look() || memory.has_told.load(Ordering::Relaxed) {
             return;
         }
-        if memory.log.as_ref().is_some_and(|log| log.tells_of_kill(self.cgroup.path(), pid)) {
-            log::warn!("{} was gone: the kernel's log tells of a kill", self.cgroup.path().display());
+        if memory.log.as_ref().is_some_and(|log| log.tells_of_kill(self.cgroup.path(), init)) {
+            log::debug!("{} was gone: the kernel's log tells of a kill", self.cgroup.path().display());
             memory.tell();
         }
     }

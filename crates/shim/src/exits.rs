@@ -55,8 +55,8 @@ fn end(shim: &mut Shim, target: &Target, status: u32) {
     let Ok(task) = shim.task(&target.id) else { return };
     let leaves_others = target.exec_id.is_empty() && !task.own_pids;
     // Who hears of an end must know of its reason already.
-    if let (Some(cgroup), Some(process)) = (&task.cgroup, task.process(&target.exec_id)) {
-        cgroup.look_for_kills(process.pid);
+    if let Some(cgroup) = &task.cgroup {
+        cgroup.look_for_kills(task.init.pid);
     }
     if let Some(process) = task.process_mut(&target.exec_id) {
         process.end(status);
