@@ -73,6 +73,27 @@ async fn a_logger_has_written_when_delete_is_answered() {
 }
 
 #[tokio::test]
+async fn loggers_leave_no_descriptors() {
+    let shim = Shim::start("loggers", FOREVER, |bundle| bundle).await;
+    shim.create(false, none()).await.unwrap();
+    shim.begin("").await;
+    let program = shim.program("logger", "#!/bin/sh\nexec 5>&-\nexec cat <&3 > /dev/null\n");
+    let uri = format!("binary://{}", program.display());
+    let before = shim.holdings();
+    for name in ["plain", "terminal"] {
+        shim.exec(name, name == "terminal", uri.as_ref(), &["/bin/busybox", "echo", "hello"]).await;
+        assert_eq!(shim.wait(name).await, 0);
+        assert_eq!(shim.delete(name).await, 0);
+    }
+    // And of one that the container's process is never made for.
+    shim.add("none", false, uri.as_ref(), &["/no/such/program"]).await;
+    assert!(shim.try_to_begin("none").await.is_err());
+    assert_eq!(shim.delete("none").await, 255);
+    assert_eq!(shim.holdings()[0], before[0]);
+    shim.finish().await;
+}
+
+#[tokio::test]
 async fn a_runtime_that_can_not_be_called_leaves_nothing() {
     let shim = Shim::start("nortc", FOREVER, |bundle| bundle).await;
     let options = MessageField::some(shim.stage.options_with("/no/such/rtc"));

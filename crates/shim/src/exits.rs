@@ -8,7 +8,7 @@ use containerd_shim::api::WaitResponse;
 use containerd_shim::protos::events::task::TaskExit;
 use containerd_shim::protos::protobuf::MessageField;
 use containerd_shim::protos::protobuf::well_known_types::timestamp::Timestamp;
-use rustix::process::{WaitOptions, wait};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process, wait, waitid};
 
 use crate::shim::Shim;
 use crate::task::{Phase, Process, Target};
@@ -45,8 +45,25 @@ fn on_end(shim: &mut Shim, pid: i32, status: u32) {
 /// Makes up for an end that came before the process was known, or while it was being started.
 pub(crate) fn catch_up(shim: &mut Shim, target: &Target) {
     let Ok(pid) = shim.process(target).map(|process| process.pid) else { return };
-    if let Some(status) = shim.strays.remove(&pid) {
-        end(shim, target, status);
+    match shim.strays.remove(&pid) {
+        Some(status) if !is_child(pid) => end(shim, target, status),
+        // There is none, or an orphan had the number before.
+        _ => {}
+    }
+}
+
+/// Whether there is a child of this number that nobody has reaped.
+fn is_child(pid: i32) -> bool {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    Pid::from_raw(pid).is_some_and(|pid| waitid(WaitId::Pid(pid), options).is_ok())
+}
+
+/// Kills a child that a call of rtc has made and that can't be used, unless it has ended.
+pub(crate) fn kill_child(pid: i32) {
+    if let Some(child) = Pid::from_raw(pid).filter(|_| pid > 1 && is_child(pid)) {
+        if let Err(error) = kill_process(child, Signal::KILL) {
+            log::error!("kill {pid}: {error}");
+        }
     }
 }
 
@@ -180,6 +197,25 @@ mod tests {
         let later = &shim.tasks["web"].execs["later"];
         assert_eq!((later.phase, later.status), (Phase::Stopped, 7));
         assert_eq!(shim.tasks["web"].execs["earlier"].status, 0);
+    }
+
+    #[tokio::test]
+    async fn an_orphan_s_end_is_not_that_of_a_later_process() {
+        let mut shim = shim();
+        let mut command = std::process::Command::new("setpriv");
+        let mut child = command.args(["--pdeathsig", "KILL", "sleep", "1000"]).spawn().unwrap();
+        let pid = child.id() as i32;
+        let target = Target { id: "web".into(), exec_id: "later".into() };
+        shim.tasks.get_mut("web").unwrap().execs.insert("later".into(), process(pid, Phase::Running));
+        shim.strays.insert(pid, 5);
+        catch_up(&mut shim, &target);
+        let phase = |shim: &Shim| shim.tasks["web"].execs["later"].phase;
+        assert_eq!((phase(&shim), shim.strays.len()), (Phase::Running, 0));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        shim.strays.insert(pid, 137);
+        catch_up(&mut shim, &target);
+        assert_eq!(phase(&shim), Phase::Stopped);
     }
 
     #[tokio::test]

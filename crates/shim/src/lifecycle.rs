@@ -292,7 +292,7 @@ fn start_exec(shim: &mut Shim, reply: Reply<StartResponse>, target: &Target) -> 
     shim.launch(call, move |shim, outcome| {
         let pid = outcome.and_then(|()| {
             let adopted = adopt(shim, &target, &files.pid, console.as_ref());
-            adopted.inspect_err(|_| shim.kill_stranger(read_pid(&files.pid).unwrap_or_default()))
+            adopted.inspect_err(|_| exits::kill_child(read_pid(&files.pid).unwrap_or_default()))
         });
         drop(files);
         started(shim, reply, &target, pid);
@@ -329,7 +329,7 @@ fn started(shim: &mut Shim, reply: Reply<StartResponse>, target: &Target, pid: R
         }
         // Its container has ended in the meantime, and whoever ended the other processes then has not seen this one.
         if !target.exec_id.is_empty() && shim.task(&target.id).is_ok_and(|task| task.init.phase == Phase::Stopped) {
-            shim.kill_stranger(pid as i32);
+            exits::kill_child(pid as i32);
         }
         let Target { id: container_id, exec_id } = target.clone();
         match exec_id.is_empty() {

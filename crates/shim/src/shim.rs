@@ -14,7 +14,6 @@ use containerd_shim::ExitSignal;
 use containerd_shim::event::Event;
 use containerd_shim::protos::protobuf::Message;
 use rtc_sys::CallExt;
-use rustix::process::{Pid, Signal, kill_process};
 
 use crate::fault::{Fault, Result};
 use crate::publisher::Publisher;
@@ -128,15 +127,6 @@ impl Shim {
             self.strays.clear();
         }
         true
-    }
-
-    /// Kills a child that a call of rtc has made and that can't be used. One that has ended already is among the strays.
-    pub(crate) fn kill_stranger(&self, pid: i32) {
-        if let Some(pid) = Pid::from_raw(pid).filter(|_| pid > 1 && !self.strays.contains_key(&pid)) {
-            if let Err(error) = kill_process(pid, Signal::KILL) {
-                log::error!("kill {pid:?}: {error}");
-            }
-        }
     }
 
     /// Whether a child of unknown origin may be one that a call of rtc is about to name.
