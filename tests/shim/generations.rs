@@ -16,6 +16,8 @@ struct Generation {
     environment: &'static [(&'static str, &'static str)],
     /// Whether there is a message on stdin that says it all, and one is the answer (2.3); else there are the options.
     message: bool,
+    /// What is in front of paths of sockets in a message.
+    scheme: &'static str,
 }
 
 const FLAGS: &[&str] = &["-namespace", "NAMESPACE", "-address", "GRPC", "-publish-binary", "/usr/bin/containerd"];
@@ -62,7 +64,7 @@ fn call(stage: &Stage, generation: &Generation) -> (Child, Vec<u8>) {
         word => word.to_owned(),
     };
     let options = stage.options().write_to_bytes().unwrap();
-    let input = if generation.message { message(of, &options) } else { options };
+    let input = if generation.message { message(of, generation.scheme, &options) } else { options };
     let files = ["input", "answer"].map(|name| stage.scratch.path().join(name));
     std::fs::write(&files[0], input).unwrap();
     let mut command = Command::new("setpriv");
@@ -84,13 +86,16 @@ fn call(stage: &Stage, generation: &Generation) -> (Child, Vec<u8>) {
 }
 
 /// BootstrapParams (containerd, api/runtime/bootstrap/v1/bootstrap.proto).
-fn message(of: impl Fn(&str) -> String, options: &[u8]) -> Vec<u8> {
+fn message(of: impl Fn(&str) -> String, scheme: &str, options: &[u8]) -> Vec<u8> {
     let mut extension = Empty::new();
     extension.special_fields.mut_unknown_fields().add_length_delimited(1, options.into());
     let mut message = Empty::new();
     let fields = message.special_fields.mut_unknown_fields();
-    for (number, text) in [(1, "ID"), (2, "NAMESPACE"), (4, "v2.3.0"), (5, "TTRPC"), (6, "GRPC"), (7, "/containerd")] {
+    for (number, text) in [(1, "ID"), (2, "NAMESPACE"), (4, "v2.3.0"), (7, "/containerd")] {
         fields.add_length_delimited(number, of(text).into());
+    }
+    for (number, text) in [(5, "TTRPC"), (6, "GRPC")] {
+        fields.add_length_delimited(number, format!("{scheme}{}", of(text)).into());
     }
     fields.add_length_delimited(8, extension.write_to_bytes().unwrap());
     message.write_to_bytes().unwrap()
@@ -116,32 +121,32 @@ async fn connect(process: Child, address: &str, stage: Stage) -> Shim {
 async fn containerd_1_6() {
     let words = [FLAGS, &["-id", "ID", "start"]].concat().leak();
     let environment = &[("GOMAXPROCS", "2"), ("TTRPC_ADDRESS", "TTRPC")];
-    serves("g16", Generation { words, environment, message: false }).await;
+    serves("g16", Generation { words, environment, message: false, scheme: "" }).await;
 }
 
 /// 2.0 and 2.1 call it in the same way.
 #[tokio::test]
 async fn containerd_1_7() {
     let words = [FLAGS, &["-id", "ID", "start"]].concat().leak();
-    serves("g17", Generation { words, environment: ENVIRONMENT, message: false }).await;
+    serves("g17", Generation { words, environment: ENVIRONMENT, message: false, scheme: "" }).await;
 }
 
 #[tokio::test]
 async fn containerd_2_3() {
     let words = [FLAGS, &["-id", "ID", "-bundle", ".", "start"]].concat().leak();
-    serves("g23", Generation { words, environment: ENVIRONMENT, message: true }).await;
+    serves("g23", Generation { words, environment: ENVIRONMENT, message: true, scheme: "" }).await;
 }
 
-/// What 2.3 says is going to be left out is left out.
+/// What 2.3 says is going to be left out is left out, and addresses are as the message's description has them.
 #[tokio::test]
 async fn containerd_to_come() {
-    serves("g24", Generation { words: &["start"], environment: &[], message: true }).await;
+    serves("g24", Generation { words: &["start"], environment: &[], message: true, scheme: "unix://" }).await;
 }
 
 #[tokio::test]
 async fn without_an_address_for_events() {
     let words = [FLAGS, &["-id", "ID", "start"]].concat().leak();
-    serves("gnone", Generation { words, environment: &[], message: false }).await;
+    serves("gnone", Generation { words, environment: &[], message: false, scheme: "" }).await;
 }
 
 /// The shim must not be there when its caller has been told that there is none.

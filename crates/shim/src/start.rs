@@ -142,8 +142,8 @@ impl Request {
         Some(Self {
             id,
             namespace,
-            grpc: message.text(params::GRPC_ADDRESS),
-            ttrpc: message.text(params::TTRPC_ADDRESS),
+            grpc: path(message.text(params::GRPC_ADDRESS)),
+            ttrpc: path(message.text(params::TTRPC_ADDRESS)),
             debug: message.number(params::LOG_LEVEL) <= params::DEBUG,
             options: options.and_then(std::result::Result::ok).unwrap_or_default(),
             is_message: true,
@@ -173,6 +173,12 @@ impl Request {
         message.set_text(result::PROTOCOL, "ttrpc");
         message.bytes().context("write the answer")
     }
+}
+
+/// The message may have addresses as URIs, says its description; the crate knows paths alone, and names its socket after
+/// the one that the flag has.
+fn path(address: String) -> String {
+    sockets::path_of(&address).to_string_lossy().into_owned()
 }
 
 fn to_any(bytes: &[u8]) -> Any {
@@ -211,7 +217,7 @@ mod tests {
         message.set_text(params::INSTANCE_ID, "web");
         message.set_text(params::NAMESPACE, "default");
         message.set_number(params::LOG_LEVEL, params::DEBUG as u64);
-        message.set_text(params::TTRPC_ADDRESS, "/run/c/ttrpc");
+        message.set_text(params::TTRPC_ADDRESS, "unix:///run/c/ttrpc");
         message.set_text(params::GRPC_ADDRESS, "/run/c/grpc");
         message.set_text(params::EXTENSIONS, std::str::from_utf8(&extension).unwrap());
         message.bytes().unwrap()
