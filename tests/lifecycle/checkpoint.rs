@@ -216,6 +216,30 @@ fn criu_configuration_files_count() {
 }
 
 /// The log is the file that podman has made beforehand, and holds the error.
+/// Programs and packet filters of the container's control group go by it.
+#[test]
+fn sockets_belong_to_the_control_group() {
+    with_rtc(|| {
+        let bundle = Bundle::new(&["busybox", "nc", "-l", "-p", "7777"]).with(|config| {
+            config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({ "type": "network" }));
+        });
+        let bundle = bundle.running();
+        let pid = || bundle.state()["pid"].to_string();
+        until(Path::new(&format!("/proc/{}/net/tcp6", pid())), |text| text.contains(":1E61 "));
+        let groups = || {
+            let ss = ["-n", "-t", &pid(), "ss", "-Htln", "--cgroup"];
+            let output = Command::new("nsenter").args(ss).output().expect("nsenter, of util-linux");
+            let text = String::from_utf8(output.stdout).unwrap();
+            text.split_whitespace().find_map(|word| word.strip_prefix("cgroup:")).map(str::to_owned)
+        };
+        let own = groups();
+        assert!(own.as_ref().is_some_and(|path| path.contains(&bundle.id)), "{own:?}");
+        bundle.call("checkpoint", &[]).ok();
+        bundle.call("restore", &["-d"]).ok();
+        assert_eq!(groups(), own);
+    });
+}
+
 #[test]
 fn the_log() {
     with_rtc(|| {

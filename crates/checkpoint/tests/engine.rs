@@ -120,7 +120,7 @@ fn restore(dir: &Dir) -> Tree {
     let checkpoint = Checkpoint::open(dir.image()).unwrap();
     let tree = Tree::new("exec sleep 1000", &dir.0);
     wait_for(|| std::fs::read_link(format!("/proc/{}/exe", tree.init)).ok().filter(|exe| exe.ends_with("sleep")));
-    checkpoint.restore(tree.init, &[]).unwrap();
+    checkpoint.restore(tree.init, None, &[]).unwrap();
     tree
 }
 

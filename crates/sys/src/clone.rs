@@ -29,8 +29,8 @@ pub mod flags {
     pub const NEWNET: u64 = libc::CLONE_NEWNET as u64;
 }
 
-const CLONE_PIDFD: u64 = 0x1000;
-const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+pub(crate) const CLONE_PIDFD: u64 = 0x1000;
+pub(crate) const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
 /// What [`clone3`] is to make.
 #[derive(Debug, Default)]

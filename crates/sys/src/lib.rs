@@ -37,6 +37,7 @@ pub mod sched;
 pub mod seccomp;
 pub mod shm;
 pub mod socket;
+pub mod socket_maker;
 pub mod tty;
 pub mod uffd;
 pub mod usage;

@@ -185,6 +185,8 @@ pub struct RestoreEnv<'a> {
     pub blobs: &'a crate::image::blob::Reader,
     /// The new files for the names in [`External::name`].
     pub externals: &'a BTreeMap<String, OwnedFd>,
+    /// The directory of the container's control group, if it has one: its sockets are to belong to it.
+    pub cgroup: Option<BorrowedFd<'a>>,
 }
 
 /// What a kind of file keeps as it is from its last look until the dump is over: a lock, a mode of a socket.

@@ -5,8 +5,10 @@ use crate::error::{Result, bad_image};
 use crate::image::path::ImagePath;
 use crate::{Error, Kind};
 use rtc_sys::CallExt as _;
+use rtc_sys::socket_maker::SocketMaker;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use std::any::{Any, TypeId};
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::PathBuf;
@@ -24,6 +26,8 @@ pub struct Restore<'a> {
     /// Container's pid to the host's; empty before the tasks exist.
     pids: &'a BTreeMap<i32, i32>,
     kept: &'a mut Kept,
+    /// Who makes sockets in the container's control group; none where nobody can.
+    socket_maker: OnceCell<Option<SocketMaker>>,
 }
 
 /// What kinds of files keep from opening to finishing, by its type.
@@ -41,12 +45,28 @@ impl<'a> Restore<'a> {
     ) -> Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open("/", flags, Mode::empty()).call("open", "/, O_PATH")?;
-        Ok(Self { env, opened, proc, root, pids, kept })
+        Ok(Self { env, opened, proc, root, pids, kept, socket_maker: OnceCell::new() })
     }
 
     /// What the caller gave.
     pub fn env(&self) -> &'a RestoreEnv<'a> {
         self.env
+    }
+
+    /// Creates a socket in the container's network namespace and control group.
+    ///
+    /// # Errors
+    /// The errno of socket(2).
+    pub fn socket(&self, family: i32, kind: i32, protocol: i32) -> rtc_sys::Result<OwnedFd> {
+        match self.socket_maker.get_or_init(|| self.start_socket_maker()) {
+            Some(maker) => maker.create(family, kind, protocol),
+            None => rtc_sys::socket::create(family, kind, protocol),
+        }
+    }
+
+    fn start_socket_maker(&self) -> Option<SocketMaker> {
+        let maker = SocketMaker::start(self.env.cgroup?);
+        maker.inspect_err(|e| log::warn!("restored sockets are not in the container's control group: {e}")).ok()
     }
 
     /// The container's root directory.

@@ -106,7 +106,7 @@ impl<T> Dumped<T> {
     pub(crate) fn restore_in(&self, init: i32) -> Result<OpenFiles> {
         let files = self.files.as_ref().expect("the dump succeeded");
         let (blobs, externals) = (self.blobs(), BTreeMap::new());
-        let env = RestoreEnv { init, blobs: &blobs, externals: &externals };
+        let env = RestoreEnv { init, blobs: &blobs, externals: &externals, cgroup: None };
         let pids = BTreeMap::from([(us(), us()), (1, us())]);
         let mut open = OpenFiles::open_all(files, &env)?;
         open.open_with_tasks(files, &env, &pids)?;

@@ -35,7 +35,7 @@ use builder::{Builder, Built};
 use fill::Huge;
 use rtc_sys::ptrace;
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 use transport::Transport;
 
@@ -145,23 +145,23 @@ impl Checkpoint {
     }
 
     /// Turns the held process into the container's first process, with all others below it, all under the labels
-    /// given.
+    /// given. `cgroup` is the directory of the container's control group, if it has one.
     ///
     /// # Errors
     /// Whatever failed; then all processes made are dead, the held one as well.
-    pub fn restore(&self, held: i32, labels: &[Label]) -> Result<Report> {
+    pub fn restore(&self, held: i32, cgroup: Option<BorrowedFd<'_>>, labels: &[Label]) -> Result<Report> {
         let started = Instant::now();
         let first = seize(held).context(|| format!("take over process {held}"))?;
-        let restored = self.build(first, labels);
+        let restored = self.build(first, cgroup, labels);
         let mut report = restored.inspect_err(|_| kill(held))?;
         report.restore = started.elapsed();
         Ok(report)
     }
 
-    fn build(&self, mut first: Stopped, labels: &[Label]) -> Result<Report> {
+    fn build(&self, mut first: Stopped, cgroup: Option<BorrowedFd<'_>>, labels: &[Label]) -> Result<Report> {
         let held = first.tid();
         let externals = stdio(held)?;
-        let env = RestoreEnv { init: held, blobs: &self.blobs, externals: &externals };
+        let env = RestoreEnv { init: held, blobs: &self.blobs, externals: &externals, cgroup };
         // Mounts before files, which may be on them; System V segments before memory, which attaches them.
         mount::restore(&self.container.mounts, held, &self.given, &self.blobs)?;
         self.container.ipc.restore(held, &self.blobs)?;

@@ -138,7 +138,7 @@ impl Image {
         let blobs = Reader::open(self.dir.fd().as_fd()).unwrap();
         let null = |name: &String| (name.clone(), std::fs::File::open("/dev/null").unwrap().into());
         let externals: BTreeMap<String, OwnedFd> = self.externals.iter().map(null).collect();
-        let env = RestoreEnv { init: init.pid(), blobs: &blobs, externals: &externals };
+        let env = RestoreEnv { init: init.pid(), blobs: &blobs, externals: &externals, cgroup: None };
         let mut open = OpenFiles::open_all(&files, &env).unwrap();
         open.open_with_tasks(&files, &env, pids).unwrap();
         for table in &self.tables {

@@ -209,7 +209,7 @@ impl Image {
         let blobs = Reader::open(self.dir.fd().as_fd()).unwrap();
         let null = |name: &String| (name.clone(), std::fs::File::open("/dev/null").unwrap().into());
         let externals: BTreeMap<String, OwnedFd> = self.externals.iter().map(null).collect();
-        let env = RestoreEnv { init: world.pid(), blobs: &blobs, externals: &externals };
+        let env = RestoreEnv { init: world.pid(), blobs: &blobs, externals: &externals, cgroup: None };
         let mut open = OpenFiles::open_all(&files, &env)?;
         // The test itself stands for every task that sockets know of.
         let me = std::process::id() as i32;

@@ -1,5 +1,6 @@
 //! `rtc restore`: a container out of an image.
 
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -73,7 +74,8 @@ impl Restore {
         let foreground = (!self.detach).then(|| Foreground::prepare(!self.no_subreaper)).transpose()?;
         let mut report = Report::default();
         let mut fill = |held: &Held| {
-            report = image.restore(held.pid, &labels)?;
+            let cgroup = held.cgroup.as_ref().map(std::fs::File::open).transpose()?;
+            report = image.restore(held.pid, cgroup.as_ref().map(AsFd::as_fd), &labels)?;
             Ok(())
         };
         let mut options = self.common.options(&self.id, !self.detach);

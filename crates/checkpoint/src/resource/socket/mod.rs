@@ -1,7 +1,8 @@
 //! Sockets of every family that can be saved.
 //!
 //! Each is looked at by a descriptor of the same description; what that does not tell comes from sock_diag.
-//! All sockets of an image are made together, because connections need both their ends.
+//! All sockets of an image are made together, because connections need both their ends. Those of the internet families
+//! are made in the container's control group ([`Restore::socket`]), whose programs are to see their packets.
 //!
 //! Left out: the error queue (`MSG_ERRQUEUE`), and options that can't be read back (see `option_table`).
 

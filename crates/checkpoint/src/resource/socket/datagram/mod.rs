@@ -117,15 +117,15 @@ pub(super) struct Entry<'a> {
 /// Makes all of them and hands them in.
 pub(super) fn open(all: &[Entry<'_>], cx: &mut Restore<'_>) -> Result<()> {
     for entry in all {
-        let fd = make(*entry).context(|| format!("{}", entry.file.id))?;
+        let fd = make(*entry, cx).context(|| format!("{}", entry.file.id))?;
         cx.place(entry.file.id, fd)?;
     }
     Ok(())
 }
 
-fn make(entry: Entry<'_>) -> Result<OwnedFd> {
+fn make(entry: Entry<'_>, cx: &Restore<'_>) -> Result<OwnedFd> {
     let Entry { base, datagram, .. } = entry;
-    let fd = socket::create(base.sort.family, base.sort.kind, base.sort.protocol)?;
+    let fd = cx.socket(base.sort.family, base.sort.kind, base.sort.protocol)?;
     base.options.apply_early(fd.as_fd(), base.sort)?;
     if let Some(local) = datagram.local {
         // To port 0, where the number is a protocol.

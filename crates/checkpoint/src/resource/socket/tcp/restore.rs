@@ -90,12 +90,12 @@ pub(super) fn noun(entry: Entry<'_>) -> String {
 }
 
 /// Creates the socket, with the options that bind(2) looks at.
-fn create(entry: Entry<'_>) -> Result<OwnedFd> {
+fn create(entry: Entry<'_>, cx: &Restore<'_>) -> Result<OwnedFd> {
     let sort = entry.base.sort;
-    let fd = match socket::create(sort.family, sort.kind, sort.protocol) {
+    let fd = match cx.socket(sort.family, sort.kind, sort.protocol) {
         // The other end of an MPTCP listener can't tell the difference until it speaks MPTCP.
         Err(e) if !sort.is_plain_tcp() && matches!(e.errno(), Errno::EPROTONOSUPPORT | Errno::EINVAL) => {
-            socket::create(sort.family, sort.kind, 0)?
+            cx.socket(sort.family, sort.kind, 0)?
         }
         fd => fd?,
     };
@@ -109,7 +109,7 @@ fn create(entry: Entry<'_>) -> Result<OwnedFd> {
 /// Makes a listener, and puts into its queue those who waited there; before the next listens, which may share
 /// its address (`SO_REUSEPORT`) and so get what is meant for this one.
 fn listener(entry: Entry<'_>, backlog: u32, waiting: &[u64], all: &All<'_>, cx: &mut Restore<'_>) -> Result<()> {
-    let fd = create(entry)?;
+    let fd = create(entry, cx)?;
     bind(fd.as_fd(), entry.tcp.local)?;
     let backlog = backlog.min(i32::MAX as u32) as i32;
     let room = backlog.max(waiting.len().min(i32::MAX as usize) as i32);
@@ -121,7 +121,7 @@ fn listener(entry: Entry<'_>, backlog: u32, waiting: &[u64], all: &All<'_>, cx: 
             return Err(bad_image("someone waits in its queue who is not in the image"));
         };
         let peer = client.connection().map_or(client.tcp.local, |connection| connection.peer);
-        let client_fd = create_bound(*client)?;
+        let client_fd = create_bound(*client, cx)?;
         // The answer comes at once; if it doesn't, restore must not hang.
         let limit = [5_i64.to_ne_bytes(), 0_i64.to_ne_bytes()].concat();
         socket::set_option(client_fd.as_fd(), libc::SOL_SOCKET, libc::SO_SNDTIMEO, &limit)?;
@@ -143,8 +143,8 @@ fn bind(fd: BorrowedFd<'_>, address: SocketAddr) -> Result<()> {
 }
 
 /// Creates a socket and binds it, even to an address that others have, who let it when it was first bound.
-fn create_bound(entry: Entry<'_>) -> Result<OwnedFd> {
-    let fd = create(entry)?;
+fn create_bound(entry: Entry<'_>, cx: &Restore<'_>) -> Result<OwnedFd> {
+    let fd = create(entry, cx)?;
     if entry.base.sort.is_plain_tcp() {
         repair::on(fd.as_fd())?;
         bind(fd.as_fd(), entry.tcp.local)?;
@@ -158,9 +158,9 @@ fn create_bound(entry: Entry<'_>) -> Result<OwnedFd> {
 
 fn make(entry: Entry<'_>, all: &All<'_>, cx: &Restore<'_>) -> Result<OwnedFd> {
     match &entry.tcp.state {
-        State::Closed => create_bound(entry),
+        State::Closed => create_bound(entry, cx),
         State::Ended { error, received } => ended(entry, *error, *received, cx),
-        State::Connecting { peer } => connecting(entry, *peer),
+        State::Connecting { peer } => connecting(entry, *peer, cx),
         State::Connected(connection) if matches!(connection.other, Other::Waiting(_)) => {
             Err(bad_image("it waits at a listener that doesn't know of it"))
         }
@@ -170,8 +170,8 @@ fn make(entry: Entry<'_>, all: &All<'_>, cx: &Restore<'_>) -> Result<OwnedFd> {
 }
 
 /// Sends a new SYN. Whatever becomes of it, its task learns as it would have.
-fn connecting(entry: Entry<'_>, peer: SocketAddr) -> Result<OwnedFd> {
-    let fd = create_bound(entry)?;
+fn connecting(entry: Entry<'_>, peer: SocketAddr, cx: &Restore<'_>) -> Result<OwnedFd> {
+    let fd = create_bound(entry, cx)?;
     rustix::io::ioctl_fionbio(&fd, true).map_err(std::io::Error::from)?;
     match socket::connect(fd.as_fd(), &inet_bytes(peer)) {
         Err(e) if e.errno() != Errno::EINPROGRESS => log::warn!("{}: {e}", noun(entry)),
@@ -182,7 +182,7 @@ fn connecting(entry: Entry<'_>, peer: SocketAddr) -> Result<OwnedFd> {
 
 /// A socket whose connection is over: it has one, which a ghost ends.
 fn ended(entry: Entry<'_>, error: Option<Failure>, received: Option<Blob>, cx: &Restore<'_>) -> Result<OwnedFd> {
-    let fd = create(entry)?;
+    let fd = create(entry, cx)?;
     // The other address is nowhere to be seen afterwards; only nobody must have it.
     let nobody = socket::create(entry.base.sort.family, libc::SOCK_STREAM, 0)?;
     socket::bind(nobody.as_fd(), &inet_bytes(SocketAddr::new(entry.tcp.local.ip(), 0)))?;
@@ -218,7 +218,7 @@ fn ended(entry: Entry<'_>, error: Option<Failure>, received: Option<Blob>, cx: &
 
 /// A connection in repair mode, with its receive queue full.
 fn connected(entry: Entry<'_>, connection: &Connection, all: &All<'_>, cx: &Restore<'_>) -> Result<OwnedFd> {
-    let fd = create(entry)?;
+    let fd = create(entry, cx)?;
     let start = send_start(entry, connection, all)?;
     repair::on(fd.as_fd())?;
     repair::set_sequences(fd.as_fd(), start, connection.received.sequence)?;
