@@ -199,6 +199,36 @@ fn damaged_images() {
     });
 }
 
+/// A volume's mounts are the host's, but for what the container has mounted in it.
+#[test]
+fn mounts_of_the_containers_own_on_a_volume() {
+    with_rtc(|| {
+        let command =
+            "mount -t tmpfs own /data/sub; echo kept > /data/sub/file; exec 3< /data/sub/file; exec sleep 1000";
+        let bundle = Bundle::new(&["sh", "-c", command]);
+        fs::create_dir_all(bundle.file("volume/sub")).unwrap();
+        fs::create_dir(bundle.dir().join("rootfs/data")).unwrap();
+        let source = bundle.file("volume");
+        let mount =
+            json!({ "destination": "/data", "type": "bind", "source": source, "options": ["rbind", "rprivate"] });
+        let bundle = bundle.with(|config| {
+            config["mounts"].as_array_mut().unwrap().push(mount);
+            for (_, set) in config["process"]["capabilities"].as_object_mut().unwrap() {
+                set.as_array_mut().unwrap().push(json!("CAP_SYS_ADMIN"));
+            }
+        });
+        let bundle = bundle.running();
+        let comm = format!("/proc/{}/comm", bundle.state()["pid"]);
+        until(Path::new(&comm), |text| text == "sleep\n");
+        for _ in 0..2 {
+            bundle.call("checkpoint", &[]).ok();
+            bundle.call("restore", &["-d"]).ok();
+            assert_eq!(bundle.exec(&[], &["sh", "-c", "cat /data/sub/file /proc/1/fd/3"]).ok(), "kept\nkept\n");
+        }
+        assert!(!source.join("sub/file").exists(), "it isn't the host's");
+    });
+}
+
 #[test]
 fn criu_configuration_files_count() {
     with_rtc(|| {

@@ -84,3 +84,15 @@ pub fn statx(fd: BorrowedFd<'_>) -> Result<Statx> {
     let stat = rustix::fs::statx(fd, "", AtFlags::EMPTY_PATH, mask);
     Ok(stat.call("statx", "AT_EMPTY_PATH")?)
 }
+
+/// A number of the mount that a file is on: each mount of the machine gets a higher one than those before, and none gets it
+/// again (`STATX_MNT_ID_UNIQUE`, Linux 6.8; None on older ones).
+///
+/// # Errors
+/// The errno of statx(2).
+pub fn mount_birth(fd: BorrowedFd<'_>) -> Result<Option<u64>> {
+    const UNIQUE: u32 = 0x4000;
+    let stat = rustix::fs::statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::from_bits_retain(UNIQUE));
+    let stat = stat.call("statx", "AT_EMPTY_PATH, STATX_MNT_ID_UNIQUE")?;
+    Ok((stat.stx_mask & UNIQUE != 0).then_some(stat.stx_mnt_id))
+}

@@ -27,13 +27,19 @@ pub(super) struct Place {
 /// A mount that can't be saved, and why.
 pub(super) type Refused = Box<(Mount, String)>;
 
-/// Judges all mounts, parents before what is mounted on them. `reachable` holds those that their paths lead to.
-pub(super) fn classify(
-    mounts: &[Mount],
-    given: &[Given],
-    reachable: &HashSet<i32>,
-) -> Vec<std::result::Result<Place, Refused>> {
-    let mut judge = Judge { given, reachable, done: Vec::new(), external: HashSet::new(), saved: HashSet::new() };
+/// What the mount table doesn't tell.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Known {
+    /// The mounts that their paths lead to.
+    pub(super) reachable: HashSet<i32>,
+    /// Those of them that were made after the runtime's, and are not mounted outside: on a bind mount too they are the
+    /// container's own.
+    pub(super) own: HashSet<i32>,
+}
+
+/// Judges all mounts, parents before what is mounted on them.
+pub(super) fn classify(mounts: &[Mount], given: &[Given], known: &Known) -> Vec<std::result::Result<Place, Refused>> {
+    let mut judge = Judge { given, known, done: Vec::new(), external: HashSet::new(), saved: HashSet::new() };
     let mut places = Vec::new();
     for mount in parents_first(mounts) {
         let place = judge.place(mount);
@@ -71,7 +77,7 @@ fn parents_first(mounts: &[Mount]) -> Vec<&Mount> {
 
 struct Judge<'a> {
     given: &'a [Given],
-    reachable: &'a HashSet<i32>,
+    known: &'a Known,
     /// Those judged already.
     done: Vec<&'a Mount>,
     /// Mounts from the host and all that is mounted on them.
@@ -98,7 +104,7 @@ impl<'a> Judge<'a> {
             let save = self.own_tmpfs(mount);
             return place(Origin::Given, save);
         }
-        if self.external.contains(&mount.parent) {
+        if self.external.contains(&mount.parent) && !self.known.own.contains(&mount.id) {
             self.external.insert(mount.id);
             return place(Origin::Below, false);
         }
@@ -116,20 +122,20 @@ impl<'a> Judge<'a> {
     fn own_tmpfs(&mut self, mount: &Mount) -> bool {
         mount.fs_type == "tmpfs"
             && mount.root.as_bytes() == b"/"
-            && self.reachable.contains(&mount.id)
+            && self.known.reachable.contains(&mount.id)
             && self.saved.insert(mount.dev)
             && !mount.has("ro")
     }
 
     fn made_inside(&self, mount: &Mount) -> std::result::Result<Origin, String> {
-        if !self.reachable.contains(&mount.id) {
+        if !self.known.reachable.contains(&mount.id) {
             return Err("the container mounted it, and another mount hides it".into());
         }
         let same: Vec<&&Mount> = self.done.iter().filter(|other| other.dev == mount.dev).collect();
         if same.is_empty() && mount.fs_type == "tmpfs" && mount.root.as_bytes() == b"/" {
             return Ok(Origin::Tmpfs(mount.super_options.clone()));
         }
-        let sources = same.into_iter().filter(|other| self.reachable.contains(&other.id));
+        let sources = same.into_iter().filter(|other| self.known.reachable.contains(&other.id));
         let source = sources.filter_map(|other| source(other, mount)).min_by_key(|(rest, _)| *rest);
         source.map(|(_, path)| Origin::Bind(path)).ok_or_else(|| {
             if mount.fs_type == "nsfs" {
@@ -160,6 +166,8 @@ mod tests {
 24 22 0:54 / /dev/shm rw,nosuid,nodev - tmpfs shm rw,size=64m
 25 20 8:1 /srv/data /data rw - ext4 /dev/sda rw
 26 25 0:60 / /data/more rw - nfs server:/x rw
+28 25 0:61 / /data/own rw - tmpfs none rw
+29 28 0:60 /y /data/own/y rw - nfs server:/x rw
 27 20 0:55 / /sys/firmware ro - tmpfs tmpfs ro
 30 20 0:70 / /mnt/scratch rw,nodev - tmpfs none rw,size=1m
 31 20 8:1 /roots/c/opt/app /app ro - ext4 /dev/sda rw
@@ -178,7 +186,8 @@ mod tests {
             given.map(|(path, external)| Given { mountpoint: path.into(), external }).into_iter().collect();
         given.push(Given { mountpoint: "/sys/firmware".into(), external: false });
         let reachable = mounts.iter().map(|mount| mount.id).filter(|id| *id != 35).collect();
-        let lines: Vec<String> = classify(&mounts, &given, &reachable)
+        let known = Known { reachable, own: HashSet::from([28, 29]) };
+        let lines: Vec<String> = classify(&mounts, &given, &known)
             .into_iter()
             .map(|place| match place {
                 Ok(place) => format!("{} {:?}{}", place.mount.id, place.origin, if place.save { " saved" } else { "" }),
@@ -195,6 +204,8 @@ mod tests {
                 "24 Given saved",
                 "25 Given",
                 "26 Below",
+                "28 Tmpfs([\"rw\"]) saved",
+                "29 Bind(/data/more/y)",
                 "27 Given",
                 "30 Tmpfs([\"rw\", \"size=1m\"]) saved",
                 "31 Bind(/opt/app)",

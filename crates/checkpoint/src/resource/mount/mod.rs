@@ -4,7 +4,10 @@
 //! Here is the rest: the contents of tmpfs mounts, and the mounts that the container made itself after it started.
 //! Of the latter, new tmpfs mounts and binds of something that is mounted in the container already come back;
 //! others are refused.
-//! Left out: other mount namespaces within the container; propagation groups of mounts that the container made.
+//! What is mounted on a bind mount is the host's, or the container's if it came later and isn't mounted outside
+//! (Linux 6.8; on an older kernel all of it is taken for the host's).
+//! Left out: other mount namespaces within the container; propagation groups of mounts that the container made; mounts on
+//! a bind mount that others hide.
 
 mod classify;
 mod image;
@@ -13,20 +16,20 @@ mod make;
 pub use classify::Given;
 pub use image::{Mounts, Origin, SavedMount};
 
-use classify::{Place, Refused};
+use classify::{Known, Place, Refused};
 
 use super::tmpfs::{self, Tmpfs};
 use crate::error::{Context as _, Result};
 use crate::files::Blocker;
 use crate::files::inside::inside;
-use crate::files::view::{View, statx};
+use crate::files::view::{View, mount_birth, statx};
 use crate::image::blob::{Reader, Writer};
 use crate::image::path::ImagePath;
 use crate::procfs::mountinfo::{self, Mount};
 use crate::{Error, Kind};
 use rtc_sys::CallExt as _;
 use rustix::fs::{Mode, OFlags};
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
 
@@ -43,14 +46,9 @@ pub struct Plan {
 pub fn look(init: i32, given: &[Given], blockers: &mut Vec<Blocker>) -> Result<Plan> {
     let view = view_of(init)?;
     let given = given.iter().map(|given| canonical(&view, given)).collect::<Result<Vec<_>>>()?;
-    let mut reachable = HashSet::new();
-    for mount in view.mounts() {
-        if is_reachable(&view, mount)? {
-            reachable.insert(mount.id);
-        }
-    }
+    let known = known(&view, &given)?;
     let mut places = Vec::new();
-    for place in classify::classify(view.mounts(), &given, &reachable) {
+    for place in classify::classify(view.mounts(), &given, &known) {
         match place.and_then(|place| check(&view, &place).map(|()| place)) {
             Ok(place) => places.push(place),
             Err(refused) => blockers.push(Blocker {
@@ -185,12 +183,29 @@ fn canonical(view: &View, given: &Given) -> Result<Given> {
     Ok(Given { mountpoint: std::ffi::OsString::from_vec(link).as_os_str().into(), external: given.external })
 }
 
-/// Whether a mount's path leads to it, and not to one above it.
-fn is_reachable(view: &View, mount: &Mount) -> Result<bool> {
-    // A mount of another user's may be closed even to root (FUSE); it can only be judged by its place.
-    let Ok(found) = view.look(&mount.mountpoint) else { return Ok(true) };
-    let Some(found) = found else { return Ok(false) };
-    Ok(statx(found.as_fd())?.stx_mnt_id == mount.id as u64)
+fn known(view: &View, given: &[Given]) -> Result<Known> {
+    let (mut known, mut births) = (Known::default(), HashMap::new());
+    for mount in view.mounts() {
+        // A mount of another user's may be closed even to root (FUSE); it can only be judged by its place.
+        let Ok(found) = view.look(&mount.mountpoint) else {
+            known.reachable.insert(mount.id);
+            continue;
+        };
+        let Some(found) = found else { continue };
+        if statx(found.as_fd())?.stx_mnt_id == mount.id as u64 {
+            known.reachable.insert(mount.id);
+            births.extend(mount_birth(found.as_fd())?.map(|birth| (mount.id, birth)));
+        }
+    }
+    let places = classify::classify(view.mounts(), given, &known).into_iter().filter_map(std::result::Result::ok);
+    let runtimes = places.filter(|place| place.origin == Origin::Given);
+    let Some(last) = runtimes.filter_map(|place| births.get(&place.mount.id).copied()).max() else { return Ok(known) };
+    let text = std::fs::read_to_string("/proc/thread-self/mountinfo").context(|| "mounts outside the container")?;
+    let outside = mountinfo::parse(&text)?;
+    let is_outside = |mount: &Mount| outside.iter().any(|other| (other.dev, &other.root) == (mount.dev, &mount.root));
+    let own = view.mounts().iter().filter(|mount| births.get(&mount.id).is_some_and(|birth| *birth > last));
+    known.own = own.filter(|mount| !is_outside(mount)).map(|mount| mount.id).collect();
+    Ok(known)
 }
 
 /// Whether a bind's source is what is mounted.

@@ -80,3 +80,17 @@ fn a_mount_that_cant_be_made_again_is_named() {
     let whats: Vec<_> = blockers.iter().map(|blocker| blocker.what.as_str()).collect();
     assert_eq!(whats, ["mount on /made (tmpfs)", "mount on /tmp/q (sysfs)"]);
 }
+
+#[test]
+fn what_the_container_mounted_on_a_bind_mount_is_its_own() {
+    let inside = "mount -t tmpfs -o size=1m none /host/apt; echo own > /host/apt/f";
+    let (old, new) = (Shell::in_namespaces(&format!("{RUNTIME}\n{inside}")), Shell::in_namespaces(RUNTIME));
+    let image = Image(TempDir::new());
+    let mounts = dumped(&old, &image).unwrap();
+    restore(&mounts, new.pid(), &given(), &image.reader()).unwrap();
+    assert_eq!(state(&new), state(&old));
+    assert_eq!(std::fs::read_to_string(format!("/proc/{}/root/host/apt/f", new.pid())).unwrap(), "own\n");
+    let other = Shell::in_namespaces(&format!("{RUNTIME}\nmount -t sysfs s /host/apt"));
+    let blockers = dumped(&other, &Image(TempDir::new())).unwrap_err();
+    assert_eq!(blockers.first().unwrap().what, "mount on /host/apt (sysfs)");
+}
