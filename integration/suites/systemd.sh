@@ -1,6 +1,6 @@
 # rtc's systemd driver with the machine's own systemd: the scope, its limits, its end.
 # guest: systemd
-# seconds: 30
+# seconds: 40
 . /rtc/suites/bundles.sh
 
 loop='while :; do sleep 1; done'
@@ -210,6 +210,43 @@ case_idle_and_weight_exclude_each_other() {
     same 0 "$(file idle cpu.idle)"
     same "$(show idle CPUWeight)" "$(file idle cpu.weight)"
     end idle
+}
+
+# The first process is at work while systemd makes its scope, and waits in it for nobody but its own runtime.
+case_what_fails_while_systemd_works_is_told() {
+    local broken='{"destination": "/x", "type": "bind", "source": "/nosuch", "options": ["bind"]}' filter
+    for filter in ".mounts = [$broken] + .mounts" ".mounts += [$broken]"; do
+        scoped broken "$loop" "$filter"
+        fails rtc --systemd-cgroup run -d -b /run/bundles/broken broken > /dev/null 2> /tmp/err < /dev/null
+        contains "$(cat /tmp/err)" /nosuch
+        fails rtc state broken 2> /dev/null
+        end broken
+    done
+}
+
+case_a_killed_call_leaves_nothing() {
+    scoped killed 'echo in the container'
+    local limit
+    for limit in 0.04 0.08 0.12 0.16 0.2 0.24 0.28; do
+        timeout -s KILL $limit rtc --systemd-cgroup create -b /run/bundles/killed killed > /dev/null 2>&1 < /dev/null || true
+        rtc delete --force killed 2> /dev/null || true
+        until_true shows killed LoadState not-found
+        [ ! -e "$(scope killed)" ]
+        until_true fails pgrep -x rtc
+    done
+    begin killed "$loop"
+    end killed
+}
+
+# What a tmpfs is filled with counts where it is used: its copy waits for the cgroup, though mounts as such don't.
+case_a_tmpfs_counts_in_the_scope() {
+    scoped copied "$loop" '.mounts = [{"destination": "/data", "type": "tmpfs", "source": "tmpfs", "options": ["tmpcopyup"]}]
+        + .mounts'
+    mkdir -p /run/bundles/copied/rootfs/data
+    head -c 4194304 /dev/zero > /run/bundles/copied/rootfs/data/file
+    rtc --systemd-cgroup create -b /run/bundles/copied copied > /dev/null < /dev/null
+    [ "$(file copied memory.stat | sed -n 's/^shmem //p')" -ge 4194304 ]
+    end copied
 }
 
 case_a_name_is_free_again_at_once() {

@@ -161,22 +161,49 @@ impl Placement {
         }
     }
 
+    /// Whether systemd can make the cgroup around the container's first process, and needs no other for that.
+    pub fn takes_init(&self) -> bool {
+        self.scope.as_ref().is_some_and(|scope| scope.below.is_none())
+    }
+
+    /// Makes the cgroup around a process, which is in it afterwards: [`Self::make`] for one that is there already.
+    ///
+    /// # Errors
+    /// systemd's.
+    pub fn make_around(&mut self, pid: i32, wanted: &Wanted<'_>) -> Result<Made> {
+        let scope = self.scope.clone().ok_or_else(|| Error::new(Kind::System, "only systemd makes cgroups so"))?;
+        self.make_units(&scope, wanted, pid)
+    }
+
     fn make_scope(&mut self, scope: &Scope, wanted: &Wanted<'_>) -> Result<Made> {
-        let hierarchy = Hierarchy::find()?;
         let mut holder = Holder::start(None)?;
+        let mut made = self.make_units(scope, wanted, holder.pid)?;
+        if let Some(below) = &scope.below {
+            let lowest = descend(made.home(), below, Controllers::HandDown)?;
+            // Only a cgroup without processes hands controllers down, and only one with some lives.
+            holder = Holder::start(Some(&lowest))?;
+            descend(made.home(), below, Controllers::HandDown)?;
+            made.home = Some(lowest);
+        }
+        made.holder = Some(holder);
+        Ok(made)
+    }
+
+    /// Has systemd make the scope, and the slice around it if that is the container's own, around a process.
+    fn make_units(&mut self, scope: &Scope, wanted: &Wanted<'_>, pid: i32) -> Result<Made> {
+        let hierarchy = Hierarchy::find()?;
         let plan = wanted.resources.map_or(Ok(Vec::new()), limits::plan)?;
         let mut manager = Manager::connect(scope.user)?;
-        let pid = holder.pid.unsigned_abs();
         let cgroup = if let Some(inner) = &scope.inner {
             manager.start(&scope.unit, unit_properties(systemd::common(wanted.id), scope, &plan, wanted)?)?;
-            manager.start(inner, systemd::base(&scope.unit, wanted.id, pid))?;
+            manager.start(inner, systemd::base(&scope.unit, wanted.id, pid.unsigned_abs()))?;
             let path = manager.control_group(&scope.unit)?;
             let gone = || Error::new(Kind::System, format!("{} was made, but {path} isn't there", scope.unit));
             hierarchy.open_path(Path::new(&path))?.ok_or_else(gone)?
         } else {
-            let base = systemd::base(&scope.slice, wanted.id, pid);
+            let base = systemd::base(&scope.slice, wanted.id, pid.unsigned_abs());
             manager.start(&scope.unit, unit_properties(base, scope, &plan, wanted)?)?;
-            hierarchy.open_of(holder.pid)?
+            hierarchy.open_of(pid)?
         };
         self.path = cgroup.path().to_owned();
         if cgroup.path().file_name() != Some(scope.unit.as_ref()) {
@@ -185,16 +212,8 @@ impl Placement {
         }
         let controllers: Vec<&str> = plan.iter().map(|setting| setting.controller.as_str()).collect();
         hierarchy.hand_down_to(&cgroup, &controllers)?;
-        let mut home = scope.inner.is_some().then(|| hierarchy.open_of(holder.pid)).transpose()?;
-        if let Some(below) = &scope.below {
-            let above = home.as_ref().unwrap_or(&cgroup);
-            let lowest = descend(above, below, Controllers::HandDown)?;
-            // Only a cgroup without processes hands controllers down, and only one with some lives.
-            holder = Holder::start(Some(&lowest))?;
-            descend(above, below, Controllers::HandDown)?;
-            home = Some(lowest);
-        }
-        Ok(Made { cgroup, home, delegated: self.delegated.clone(), holder: Some(holder), taken_over: false })
+        let home = scope.inner.is_some().then(|| hierarchy.open_of(pid)).transpose()?;
+        Ok(Made { cgroup, home, delegated: self.delegated.clone(), holder: None, taken_over: false })
     }
 
     /// Whether processes can be moved there that may not be born there: by the user's systemd.

@@ -21,6 +21,7 @@ pub mod devices;
 mod driver;
 mod events;
 mod freezer;
+mod grace;
 mod hierarchy;
 mod holder;
 mod limits;
@@ -37,6 +38,7 @@ use std::path::{Path, PathBuf};
 
 pub use driver::{Made, Wanted};
 pub use events::{Event, Watch};
+pub(crate) use grace::Grace;
 pub use hierarchy::Hierarchy;
 pub(crate) use limits::{keep_memory_and_swap, memory_and_swap};
 pub use placement::{CgroupManager, Placement};

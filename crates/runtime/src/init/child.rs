@@ -38,6 +38,17 @@ pub(crate) struct Child {
     pub(super) host_pid: i32,
 }
 
+/// When the container's first process comes to its cgroup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Arrival {
+    /// It is there, or gets none.
+    Here,
+    /// It was born in another, and waits at once to be moved.
+    First,
+    /// It is moved while it makes what counts nowhere, and waits when it has come to the end of that.
+    Meanwhile,
+}
+
 /// The container's first process on its way.
 #[derive(Debug)]
 pub(crate) struct InitState {
@@ -51,8 +62,8 @@ pub(crate) struct InitState {
     pub(crate) umask: Mode,
     /// Hold in place of executing the program.
     pub(crate) hold: bool,
-    /// It was born in another cgroup and waits to be moved.
-    pub(crate) waits_for_cgroup: bool,
+    /// When it comes to its cgroup.
+    pub(crate) arrival: Arrival,
     /// The cgroup namespace to join, with its path.
     pub(crate) cgroup_namespace: Option<(PathBuf, OwnedFd)>,
 }
@@ -68,7 +79,7 @@ impl InitState {
             sealed: None,
             umask: Mode::empty(),
             hold,
-            waits_for_cgroup: false,
+            arrival: Arrival::Here,
             cgroup_namespace: None,
         }
     }

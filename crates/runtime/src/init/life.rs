@@ -11,7 +11,8 @@ use rtc_sys::clone::{self, Clone3, Cloned, flags};
 use rtc_sys::{CallExt, Errno, process};
 use rustix::fs::OFlags;
 
-use super::child::{Child, InitState};
+use super::child::{Arrival, Child, InitState};
+use super::sync::Channel;
 use super::{program, steps};
 use crate::error::{Error, Kind, Result};
 use crate::state::{OciState, Status};
@@ -23,6 +24,10 @@ const FAILED: i32 = 255;
 /// The whole life of a container's first process.
 pub(crate) fn lead(state: &mut InitState) -> ! {
     let result = stand(state).and_then(|()| become_program(&mut state.child));
+    if result.is_err() && state.arrival == Arrival::Meanwhile {
+        // Around a process that has ended systemd makes no scope, and that would be the error then.
+        let _ = state.child.channel().and_then(Channel::wait);
+    }
     end(&state.child, result)
 }
 

@@ -1,7 +1,7 @@
 //! Makes a container: the parent's part, the child's part, and the words between them.
 //!
 //! `plan` is what the parent decides before the clone, `steps` what the child does, in order, `sync` the words
-//! between them, `conversation` what the parent does in answer, `life` the child's way as a whole.
+//! between them, `conversation` what the parent does in answer, `place` how it comes to its cgroup, `life` the child's way as a whole.
 
 mod attributes;
 mod child;
@@ -10,6 +10,7 @@ mod keyring;
 mod life;
 mod mounts;
 mod parent;
+mod place;
 mod plan;
 mod program;
 mod steps;

@@ -8,13 +8,13 @@ use oci_spec::runtime::{Hooks, Process, Spec};
 use rtc_sys::clone::{self, Clone3, Cloned, flags};
 use rtc_sys::{CallExt, Errno};
 
-use super::child::{Child, InitState};
+use super::child::{Arrival, Child, InitState};
 use super::conversation::{self, Side};
 use super::plan::{InitPlan, ProcessPlan, listen_fds};
 use super::sync::{Channel, channel};
-use super::{life, mounts};
+use super::{life, mounts, place};
 use crate::bundle::Bundle;
-use crate::cgroup::{Hierarchy, Made, Placement, Wanted};
+use crate::cgroup::{Grace, Hierarchy, Made, Placement};
 use crate::container::{self, Container};
 use crate::error::{Context, Error, Kind, Result};
 use crate::host::Host;
@@ -51,6 +51,10 @@ struct Making {
     _lock: Lock,
     record: Record,
     cgroup: Option<Made>,
+    /// The wait that systemd's move of a process costs, until that is done.
+    grace: Option<Grace>,
+    /// systemd makes the cgroup around init.
+    goes_around: bool,
     init: Option<OwnedFd>,
     pid: i32,
     net_devices: Option<net_devices::Given>,
@@ -132,23 +136,28 @@ fn process_of(spec: &Spec, goal: &Goal<'_>) -> Result<Process> {
 impl Making {
     /// Makes the state directory and the cgroup.
     fn begin(host: &Host, options: &CreateOptions, bundle: &Bundle) -> Result<Self> {
-        let linux = bundle.spec.linux().as_ref();
-        let cgroups_path = linux.and_then(|linux| linux.cgroups_path().as_deref());
-        let annotations = bundle.spec.annotations().clone().unwrap_or_default();
-        let resources = linux.and_then(|linux| linux.resources().as_ref());
-        let wanted = Wanted { id: &options.id, resources, annotations: &annotations, rootless: host.rootless };
-        let placement = Placement::of_container(host.cgroup_manager, cgroups_path, &wanted)?;
-        let namespaces = plan_of(&bundle.spec);
+        let rootless = host.rootless;
+        let placement = place::placement(host.cgroup_manager, &options.id, &bundle.spec, rootless)?;
+        // As early as can be: it ends sooner than what is prepared here and what systemd does before it needs that.
+        let asks_systemd = placement.as_ref().is_some_and(|placement| placement.scope.is_some());
+        let grace = asks_systemd.then(Grace::begin).transpose()?;
+        let mut namespaces = plan_of(&bundle.spec);
         host.make_root()?;
         let (store, lock) = Store::create(host.dir(&options.id))?;
         let mut record = Record::new(&options.id, bundle, placement, &namespaces);
         record.keyring = (!options.no_new_keyring).then(|| super::keyring_name(&options.id));
-        let rootless = host.rootless;
+        if bundle.entered_by.is_some() {
+            namespaces.user_is_entered();
+        }
+        let goes_around =
+            record.cgroup.as_ref().is_some_and(|cgroup| place::goes_around(cgroup, &bundle.spec, &namespaces));
         let mut making = Self {
             store,
             _lock: lock,
             record,
             cgroup: None,
+            grace,
+            goes_around,
             init: None,
             pid: 0,
             net_devices: None,
@@ -157,51 +166,13 @@ impl Making {
             done: false,
         };
         making.store.write_config(&bundle.config)?;
-        match making.record.cgroup.clone() {
-            Some(placement) => making.make_cgroup(placement, &wanted)?,
-            None => making.store.write(&making.record)?,
+        if goes_around {
+            making.store.write(&making.record)?;
+        } else {
+            making.cgroup = place::make_before(&mut making.record, &making.store, &bundle.spec, rootless)?;
+            making.grace = None;
         }
         Ok(making)
-    }
-
-    fn make_cgroup(&mut self, mut placement: Placement, wanted: &Wanted<'_>) -> Result<()> {
-        // Named before it is made, or a call that is killed in between would leave it for ever. As ours, which `delete`
-        // may kill whole, before that only if nobody has it: that saves a record in nearly all cases.
-        let made = placement.make(wanted, &mut |is_free| {
-            self.record.cgroup_made = is_free;
-            self.store.write(&self.record)
-        })?;
-        let noted = (self.record.cgroup.take(), self.record.cgroup_made);
-        (self.record.cgroup_made, self.cgroup) = (made.is_some(), made);
-        self.record.cgroup = self.record.cgroup_made.then_some(placement);
-        if (&self.record.cgroup, self.record.cgroup_made) != (&noted.0, noted.1) {
-            self.store.write(&self.record)?;
-        }
-        if self.cgroup.is_none() && !self.record.own_pid_namespace {
-            log::warn!(
-                "a rootless container with neither a cgroup nor a pid namespace of its own: its processes can't all \
-                 be found and killed. Such configuration is strongly discouraged"
-            );
-        }
-        Ok(())
-    }
-
-    /// Limits and device rules: while the child mounts, on another CPU, and before anything of the container's runs.
-    fn limit(&self, spec: &Spec) -> Result<()> {
-        let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
-        let (Some(Made { cgroup, .. }), Some(placement)) = (&self.cgroup, &self.record.cgroup) else { return Ok(()) };
-        if let Some(resources) = resources {
-            placement.limit(cgroup, resources)?;
-        }
-        let rules = resources.and_then(|resources| resources.devices().as_deref()).unwrap_or_default();
-        match cgroup.set_devices(rules) {
-            // Only root loads programs. A user opens what it may open anyway, and makes no nodes.
-            Err(e) if self.rootless => {
-                log::debug!("{e}");
-                Ok(())
-            }
-            other => other,
-        }
     }
 
     /// Everything the child needs.
@@ -257,8 +228,13 @@ impl Making {
         state.cgroup_namespace = entered.cgroup.take();
         let joins_user = state.plan.namespaces.join_user.clone();
         let kinds = state.plan.namespaces.clone_flags();
-        state.waits_for_cgroup = joins_user.is_none() && self.cgroup.as_ref().is_some_and(|made| made.taken_over);
-        let birthplace = self.cgroup.as_ref().filter(|_| !state.waits_for_cgroup);
+        let taken_over = joins_user.is_none() && self.cgroup.as_ref().is_some_and(|made| made.taken_over);
+        state.arrival = match self.goes_around {
+            true => Arrival::Meanwhile,
+            false if taken_over => Arrival::First,
+            false => Arrival::Here,
+        };
+        let birthplace = self.cgroup.as_ref().filter(|_| state.arrival == Arrival::Here);
         let tid = [saved];
         let tid = if saved == 0 || kinds & flags::NEWPID != 0 { &[][..] } else { &tid[..] };
         let what = Clone3 {
@@ -269,7 +245,7 @@ impl Making {
         let cloned = match clone::clone3(&what) {
             // From a session outside of what the user may change, the user's systemd can move a process.
             Err(e) if e.errno() == Errno::EACCES && joins_user.is_none() && self.can_move() => {
-                state.waits_for_cgroup = true;
+                state.arrival = Arrival::First;
                 clone::clone3(&Clone3 { cgroup: None, ..what })
             }
             other => other,
@@ -278,7 +254,7 @@ impl Making {
             Cloned::Parent { pid, pidfd } => {
                 self.pid = pid;
                 self.init = Some(pidfd);
-                if state.waits_for_cgroup {
+                if state.arrival == Arrival::First {
                     self.move_init()?;
                 }
                 entered.finish()?;
@@ -302,6 +278,15 @@ impl Making {
             (_, Some(made)) => made.home().add(self.pid),
             _ => Ok(()),
         }
+    }
+
+    /// Has systemd make the cgroup around init.
+    fn go_around(&mut self, state: &InitState) -> Result<()> {
+        let init = (self.pid, &mut self.init);
+        let made = place::make_around(&mut self.record, &self.store, &state.plan.spec, self.rootless, init);
+        self.grace = None;
+        self.cgroup = made?;
+        self.delegate(&state.plan)
     }
 
     fn can_move(&self) -> bool {
@@ -342,7 +327,10 @@ impl Making {
             state.plan.id_maps.write(proc, self.pid)?;
             channel.go()?;
         }
-        if state.waits_for_cgroup {
+        if state.arrival == Arrival::Meanwhile {
+            self.go_around(state)?;
+        }
+        if state.arrival != Arrival::Here {
             channel.go()?;
         }
         self.give(state)?;
@@ -392,7 +380,7 @@ impl Making {
             };
             rdt::place(rdt, &id, note).and_then(|placed| placed.add(self.pid)).context(|| "linux.intelRdt")?;
         }
-        self.limit(&state.plan.spec)
+        place::limit(&self.record, self.cgroup.as_ref(), &state.plan.spec, self.rootless)
     }
 
     fn hold(&self, closure: &mut dyn FnMut(&Held) -> std::result::Result<(), crate::options::HoldError>) -> Result<()> {

@@ -10,10 +10,10 @@ use rtc_sys::{CallExt, process};
 use rustix::fs::Mode;
 use rustix::process::Signal;
 
-use super::child::{Child, InitState};
+use super::child::{Arrival, Child, InitState};
 use super::{attributes, user};
 use crate::error::{Context, Result};
-use crate::rootfs::mount::Mounter;
+use crate::rootfs::mount::{MountPlan, Mounter};
 use crate::rootfs::{device, inherited, mask, pivot, tree};
 use crate::seal::Prepared;
 use crate::{console, hooks, lsm, namespaces};
@@ -46,8 +46,8 @@ pub(super) const STAND: &[Step<InitState>] = &[
     // Ids before anything is made: it would belong to nobody. The death signal is lost by a change of ids.
     step("user namespace", become_root),
     step("death signal", |_| die_with_parent()),
-    // Not by clone3: see namespaces.rs.
-    step("cgroup namespace", cgroup_namespace),
+    // Not by clone3: see namespaces.rs. Rooted where the process is, so it can't be had before the process is there.
+    step("cgroup namespace", |state| if state.arrival == Arrival::Meanwhile { Ok(()) } else { enter_cgroup(state) }),
     step("session", |_| rustix::process::setsid().map(drop).call("setsid", "").map_err(Into::into)),
     step("session keyring", session_keyring),
     step("loopback interface", loopback),
@@ -60,6 +60,8 @@ pub(super) const STAND: &[Step<InitState>] = &[
     step("", mounts),
     // In /dev as the mounts made it.
     step("", devices),
+    // At the latest: hooks count in the cgroup, and so does what the container writes to.
+    step("cgroup namespace", arrive),
     // The specification's point for them: all mounted, not pivoted.
     step("", runtime_hooks),
     step("", create_container_hooks),
@@ -124,9 +126,11 @@ pub(crate) fn die_with_parent() -> Result<()> {
     Ok(rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).call("prctl", "SET_PDEATHSIG, SIGKILL")?)
 }
 
-fn cgroup_namespace(state: &mut InitState) -> Result<()> {
-    if state.waits_for_cgroup {
+/// Waits until the process is in its cgroup, if it isn't yet, and makes or joins the namespace.
+fn enter_cgroup(state: &mut InitState) -> Result<()> {
+    if state.arrival != Arrival::Here {
         state.child.channel()?.wait()?;
+        state.arrival = Arrival::Here;
     }
     if state.plan.namespaces.new & flags::NEWCGROUP != 0 {
         unshare(flags::NEWCGROUP)?;
@@ -135,6 +139,11 @@ fn cgroup_namespace(state: &mut InitState) -> Result<()> {
         namespaces::join(namespace.as_fd(), flags::NEWCGROUP, &path)?;
     }
     Ok(())
+}
+
+/// The same for a process that has put it off, and nothing the second time.
+fn arrive(state: &mut InitState) -> Result<()> {
+    if state.arrival == Arrival::Meanwhile { enter_cgroup(state) } else { Ok(()) }
 }
 
 fn session_keyring(state: &mut InitState) -> Result<()> {
@@ -162,13 +171,24 @@ fn attach_root(state: &mut InitState) -> Result<()> {
 
 fn mounts(state: &mut InitState) -> Result<()> {
     let mut mounts = std::mem::take(&mut state.plan.mounts);
+    let early = mounts.iter().take_while(|mount| mount.may_precede_cgroup()).count();
+    let (early, late) = mounts.split_at_mut(early);
+    mount_all(state, early)?;
+    if !late.is_empty() {
+        arrive(state).context(|| "cgroup namespace")?;
+    }
+    mount_all(state, late)
+}
+
+fn mount_all(state: &mut InitState, mounts: &mut [MountPlan]) -> Result<()> {
     let private_cgroup = state.plan.namespaces.has(flags::NEWCGROUP);
     let mut mounter = Mounter::new(state.root()?, private_cgroup, state.plan.mount_label.as_deref());
     mounter.shares_namespace = state.plan.root.anchor.is_some();
-    for mount in &mut mounts {
+    for mount in mounts {
         mounter.mount(mount)?;
     }
-    state.readonly_later = mounter.into_readonly_later();
+    let later = mounter.into_readonly_later();
+    state.readonly_later.extend(later);
     Ok(())
 }
 

@@ -34,6 +34,20 @@ impl MountPlan {
     pub(crate) fn is_writable_cgroup(&self) -> bool {
         self.kind == MountKind::Cgroup && self.options.attrs.set & attr::RDONLY == 0
     }
+
+    /// Whether a process may make it that isn't in the container's cgroup yet: it doesn't show the cgroup, and brings no
+    /// memory along that is to count there, but for the kernel's own few hundred bytes per mount.
+    pub(crate) fn may_precede_cgroup(&self) -> bool {
+        match &self.kind {
+            MountKind::Cgroup => false,
+            MountKind::Bind(_) | MountKind::Symlink(_) => true,
+            MountKind::Filesystem { kind, .. } => match kind.as_str() {
+                "proc" | "sysfs" | "mqueue" | "devpts" => true,
+                "tmpfs" => !self.options.copy_up,
+                _ => false,
+            },
+        }
+    }
 }
 
 /// What is mounted.
