@@ -102,7 +102,7 @@ pub(crate) fn make(host: &Host, options: &CreateOptions, mut goal: Goal<'_>) -> 
     }
     let (mut state, channel) = making.prepare(options, &bundle, process, proc, &goal)?;
     state.sealed = sealed;
-    making.clone_child(&mut state, options.saved.init)?;
+    let channel = making.clone_child(&mut state, channel, options.saved.init)?;
     let console = making.converse(&mut state, &channel, &side, &mut goal, options)?;
     making.finish(console)
 }
@@ -218,7 +218,7 @@ impl Making {
 
     /// The clone: in the child, this doesn't return. Where the pid namespace isn't its own, it gets the pid `saved`,
     /// unless that is 0.
-    fn clone_child(&mut self, state: &mut InitState, saved: i32) -> Result<()> {
+    fn clone_child(&mut self, state: &mut InitState, channel: Channel, saved: i32) -> Result<Channel> {
         // The words are those that callers look for in runc's log.
         if log::log_enabled!(log::Level::Debug) && (state.sealed.is_some() || seal::is_sealed().unwrap_or(false)) {
             log::debug!("runc exeseal: using /proc/self/exe clone");
@@ -262,12 +262,16 @@ impl Making {
                 if let Some(made) = &mut self.cgroup {
                     made.release();
                 }
-                Ok(())
+                Ok(channel)
             }
-            Cloned::Child => match joins_user {
-                None => life::lead(state),
-                Some(path) => life::intermediate(state, &path, kinds, tid),
-            },
+            Cloned::Child => {
+                // Its copy of our end would keep the conversation alive beyond us, and it would wait for ever.
+                drop(channel);
+                match joins_user {
+                    None => life::lead(state),
+                    Some(path) => life::intermediate(state, &path, kinds, tid),
+                }
+            }
         }
     }
 
