@@ -2,7 +2,7 @@
 # volumes with the ids of a pod, read-only with all below, or of an image. And systemd as the driver of cgroups, as it is
 # on most nodes.
 # guest: systemd
-# seconds: 157
+# seconds: 130
 
 suite=cri2-test
 programs=/usr/lib/rtc-peers/containerd2
@@ -80,10 +80,11 @@ is_gone() {
 }
 
 # lives_twice HANDLER SHIM [MORE-OF-CONFIG] [CHECK]: a checkpoint in the midst of a life, and a container made from the
-# archive in another pod.
+# archive in another pod. $meanwhile is done during its life; with $as_image the archive becomes an image of that name.
 lives_twice() {
     local pod id before archive=$top/$1.tar
     lives_below_systemd "$1" "${3:-}"
+    ${meanwhile:-true}
     contains "$(exec_sync "$id" "echo changed > /data/file; rm /bin/httpd; ${4:-true} && echo well")" well
     cri RuntimeService/CheckpointContainer CheckpointContainerRequest Empty \
         "container_id: \"$id\" location: \"$archive\" timeout: 100"
@@ -92,18 +93,19 @@ lives_twice() {
     until_true counted "$id" "$before"
     is_whole "$1" "$archive"
     is_gone "$1" "$2"
+    [ -z "${as_image:-}" ] || image_of_checkpoint "$archive" $as_image
 
     pod=$(run_pod "second$1" "$1")
-    id=$(image=$archive create_container "$pod" "second$1" inner "is not looked at" "${3:-}")
+    id=$(image=${as_image:-$archive} create_container "$pod" "second$1" inner "is not looked at" "${3:-}")
     container StartContainer "$id"
     # The same process with its files, below the new pod and with the limits that this one asks for.
-    contains "$(exec_sync "$id" 'cat /count /data/file; test -e /bin/httpd || echo no httpd; touch /ask')" \
-        '\nchanged\nno httpd\n'
+    contains "$(exec_sync "$id" "cat /count /data/file; test -e /bin/httpd || echo no httpd; touch /ask; ${4:-true} && echo well")" \
+        '\nchanged\nno httpd\nwell\n'
     has_limits "second$1" "$id" 67108864 "50000 100000"
     before=${before#*\"}
     until_true grep -q "stdout F ${before% *}" "/var/log/pods/second$1/inner.log"
     is_gone "$1" "$2"
-    rm "$archive"
+    rm -f "$archive"
 }
 
 has_no_unit() {
@@ -142,17 +144,24 @@ case_checkpoint_and_restore_behind_runcs_shim() {
     lives_twice runc containerd-shim-runc-v2
 }
 
-# With a volume that has the ids of the pod.
+# With a volume that has the ids of the pod, another in which the host mounts something later, and the checkpoint as an
+# image, as Kubernetes keeps one in a registry.
 case_checkpoint_and_restore_with_a_user_namespace() {
-    local ids="{ host_id: 200000 container_id: 0 length: 65536 }"
+    local ids="{ host_id: 200000 container_id: 0 length: 65536 }" later=/tmp/cri-later
     local namespaces="network: POD pid: CONTAINER userns_options { mode: POD uids $ids gids $ids }"
-    mkdir -p /tmp/cri-volume
+    local meanwhile="mount -t tmpfs later $later/sub" as_image=localhost/checkpoint:latest
+    mkdir -p /tmp/cri-volume $later
+    mount -t tmpfs top $later
+    mkdir $later/sub
     lives_twice rtc containerd-shim-rtc-v2 \
-        "mounts { container_path: \"/volume\" host_path: \"/tmp/cri-volume\" uidMappings $ids gidMappings $ids }" \
-        'touch /volume/new; [ \"$(xargs < /proc/self/uid_map) $(stat -c %u /volume /volume/new | xargs)\" = \"0 200000 65536 0 0\" ]'
+        "mounts { container_path: \"/volume\" host_path: \"/tmp/cri-volume\" uidMappings $ids gidMappings $ids }
+        mounts { container_path: \"/later\" host_path: \"$later\" propagation: PROPAGATION_HOST_TO_CONTAINER }" \
+        'touch /volume/new; [ \"$(xargs < /proc/self/uid_map) $(stat -c %u /volume /volume/new | xargs)\" = \"0 200000 65536 0 0\" ] && grep -q \" /later/sub tmpfs \" /proc/mounts'
     # What root of the pod makes in it is root's on the host.
     same 0 "$(stat -c %u /tmp/cri-volume/new)"
-    rm -r /tmp/cri-volume
+    umount -R $later
+    rm -r /tmp/cri-volume $later
+    ctr --address $socket --namespace $space image rm $as_image
 }
 
 case_memory_that_runs_out_is_told() {
@@ -227,38 +236,6 @@ case_mounts_go_where_they_are_asked_to() {
 # volume PATH PROPAGATION [MORE]: of the folder $shared.
 volume() {
     echo "mounts { container_path: \"$1\" host_path: \"$shared\" propagation: PROPAGATION_$2 ${3:-} }"
-}
-
-# A checkpoint as an image, as Kubernetes keeps one in a registry. What the host mounts in a volume meanwhile is there
-# before and after.
-case_restore_from_an_image_of_a_checkpoint() {
-    local namespaces="network: NODE pid: CONTAINER" shared=/tmp/cri-later
-    local pod id before
-    mkdir $shared
-    mount -t tmpfs shared $shared
-    mkdir $shared/later
-    local config="mounts { container_path: \"/volume\" host_path: \"$shared\" propagation: PROPAGATION_HOST_TO_CONTAINER }"
-    lives_below_systemd rtc "$config"
-    mount -t tmpfs later $shared/later
-    echo came later > $shared/later/file
-    contains "$(exec_sync "$id" 'cat /volume/later/file; echo changed > /data/file')" "came later"
-    cri RuntimeService/CheckpointContainer CheckpointContainerRequest Empty \
-        "container_id: \"$id\" location: \"$top/rtc.tar\" timeout: 100"
-    before=$(exec_sync "$id" 'cat /count')
-    before=${before#*\"}
-    is_gone rtc containerd-shim-rtc-v2
-    image_of_checkpoint $top/rtc.tar localhost/checkpoint:latest
-
-    pod=$(run_pod second rtc)
-    id=$(image=localhost/checkpoint:latest create_container "$pod" second inner "is not looked at" "$config")
-    container StartContainer "$id"
-    contains "$(exec_sync "$id" 'cat /count /data/file /volume/later/file; touch /ask')" '\nchanged\ncame later\n'
-    has_limits second "$id" 67108864 "50000 100000"
-    until_true grep -q "stdout F ${before% *}" /var/log/pods/second/inner.log
-    is_gone rtc containerd-shim-rtc-v2
-    ctr --address $socket --namespace $space image rm localhost/checkpoint:latest
-    umount -R $shared
-    rmdir $shared
 }
 
 # image_of_checkpoint ARCHIVE NAME: containerd has the archive as an image of one layer, which an annotation tells from

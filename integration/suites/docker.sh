@@ -166,12 +166,14 @@ case_namespaces_of_another_and_what_exec_asks_for() {
 
 # Options that no other case asks for.
 case_limits_devices_and_mounts_of_other_kinds() {
-    local disk
+    local disk part
     disk=$(cat /sys/block/vdb/dev)
     mkdir -p /tmp/volume/sub
     mount -t tmpfs sub /tmp/volume/sub
     docker volume create parts
-    docker run --rm -v parts:/parts --network none $image sh -c 'mkdir /parts/one && echo a part > /parts/one/file'
+    part=$(docker volume inspect -f '{{.Mountpoint}}' parts)/one
+    mkdir "$part"
+    echo a part > "$part/file"
     docker run -d --name odd --network none --uts host --pid host --device-cgroup-rule "b $disk r" --env DISK=$disk --cap-add mknod \
         --cap-add sys_admin --security-opt apparmor=unconfined --oom-score-adj 321 --security-opt systempaths=unconfined \
         --cgroup-parent odd.slice --cpuset-cpus 0 --cpu-shares 512 --blkio-weight 300 \
