@@ -293,6 +293,24 @@ fn a_syn_with_data_is_refused() {
     assert!(blockers.len() == 1 && blockers[0].contains("its SYN carries data"), "{blockers:?}");
 }
 
+/// A published port of another container, say: the address is ours, and the other end is not.
+#[test]
+fn an_end_that_is_only_said_to_be_here_is_outside() {
+    let _turn = turn();
+    let outside = World::new(Vec::new);
+    let container = World::new(|| {
+        link(&outside, "out0");
+        let listener = TcpListener::bind((FAMILIES[0][0], 0)).unwrap();
+        let end = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (peer, _) = listener.accept().unwrap();
+        // It vanishes without a word.
+        socket::set_int_option(peer.as_fd(), libc::IPPROTO_TCP, libc::TCP_REPAIR, 1).unwrap();
+        vec![end.into()]
+    });
+    let blockers = container.blockers();
+    assert!(blockers.len() == 1 && blockers[0].contains("--tcp-established"), "{blockers:?}");
+}
+
 /// Another container of the same pod, say: both ends are in one network namespace.
 #[test]
 fn a_half_closed_connection_within_the_namespace_is_refused() {

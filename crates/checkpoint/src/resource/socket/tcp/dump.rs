@@ -227,7 +227,7 @@ impl Concluding<'_, '_, '_> {
                 self.block(n, "its handshake isn't over (TCP Fast Open)", "try again when it is connected")?;
             }
             (_, Some(peer)) => {
-                let found = ends.other(end.local, peer)?;
+                let found = ends.other(end.local, end.info.state, peer)?;
                 self.connection(n, found, Locked { local: end.local, peer }, ends)?;
             }
             // Closed or reset while we look.

@@ -84,14 +84,17 @@ impl<'a> Ends<'a> {
         self.listed.get(&(plain(local), plain(peer))).is_some_and(|socket| socket.shutdown & 1 != 0)
     }
 
-    /// The other end of the connection from `local` to `peer`.
-    pub(super) fn other(&mut self, local: SocketAddr, peer: SocketAddr) -> Result<Found> {
+    /// The other end of the connection from `local`, in `state`, to `peer`.
+    pub(super) fn other(&mut self, local: SocketAddr, state: u8, peer: SocketAddr) -> Result<Found> {
         let key = (plain(peer), plain(local));
         if let Some(inode) = self.ours.get(&key) {
             return Ok(Found { other: Other::Inside(*inode), held: (0, 0), near: false });
         }
         let Some(listed) = self.listed.get(&key).cloned() else {
-            let other = if self.is_local(peer.ip())? { Other::Gone } else { Other::Outside };
+            // Who has not said FIN may be elsewhere: packets to an address of ours may be translated (a published port).
+            let said_fin = matches!(state, inet::CLOSE_WAIT | inet::LAST_ACK | inet::CLOSING);
+            let here = plain_ip(peer.ip()).is_loopback() || said_fin && self.is_local(peer.ip())?;
+            let other = if here { Other::Gone } else { Other::Outside };
             return Ok(Found { other, held: (0, 0), near: false });
         };
         // A FIN counts as a byte.

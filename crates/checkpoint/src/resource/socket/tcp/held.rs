@@ -36,12 +36,9 @@ impl Outside {
 impl Held for Outside {
     /// In repair mode they end without a word to the other end.
     fn before_kill(&mut self) -> Result<()> {
-        self.silenced = true;
-        // When this process ends, its own lock does, and what is left of the namespace would answer with a reset.
-        netlock::keep(Some(self.namespace.as_fd()), &self.locked, SILENCE)?;
-        if let Err(e) = road::close(self.namespace.as_fd(), &self.locked, SILENCE) {
-            // It is for what may happen while the container is away; saved it is without.
-            log::warn!("{e}");
+        // Those that have ended meanwhile need nothing.
+        if !self.locked.is_empty() {
+            self.silence()?;
         }
         let undo = self.sockets.iter().flat_map(|(fd, reuse)| repair::undo(fd.as_fd(), *reuse));
         let guard = Guard::start(&undo.collect::<Vec<_>>())?;
@@ -64,6 +61,17 @@ impl Held for Outside {
 }
 
 impl Outside {
+    fn silence(&mut self) -> Result<()> {
+        self.silenced = true;
+        // When this process ends, its own lock does, and what is left of the namespace would answer with a reset.
+        netlock::keep(Some(self.namespace.as_fd()), &self.locked, SILENCE)?;
+        if let Err(e) = road::close(self.namespace.as_fd(), &self.locked, SILENCE) {
+            // It is for what may happen while the container is away; saved it is without.
+            log::warn!("{e}");
+        }
+        Ok(())
+    }
+
     /// Undoes what was done for an end that did not come.
     fn hear_again(&self) -> Result<()> {
         netlock::forget(Some(self.namespace.as_fd()), &self.locked)?;
