@@ -19,9 +19,6 @@ use std::collections::{HashMap, HashSet};
 use std::ffi::CString;
 use std::process::Command;
 
-/// Several sections of one name, which differ in the hash at its end: copies of a generic function. So many bytes of them
-/// are taken together; of more, those that were seen, for as long as compiler and dependencies stay the same.
-const COPIES: u64 = 4096;
 /// The container's name.
 const ID: &str = "rtc-order";
 
@@ -165,27 +162,20 @@ fn follow(rtc: &str, args: &[&str], seen: &mut Seen<'_>) -> Result<()> {
 
 /// The linker's script.
 fn text(sections: &[Section], order: &[usize]) -> String {
-    let mut copies: HashMap<&str, u64> = HashMap::new();
-    for section in sections {
-        *copies.entry(stem(&section.name)).or_default() += section.size;
-    }
     let (mut lines, mut printed) = (Vec::new(), HashSet::new());
     for section in order.iter().map(|at| &sections[*at]) {
-        let stem = stem(&section.name);
-        let name = match copies[stem] <= COPIES && stem != section.name {
-            true => format!("{stem}*"),
-            false => section.name.clone(),
-        };
+        let name = any_build(&section.name);
         // A function of libc's is known by its object: most are alone in theirs.
         let object = match section.object.rsplit_once('(') {
-            Some((archive, member)) if !name.contains("_ZN") && !name.contains("_R") => {
+            Some((archive, member)) if !name.contains("_R") => {
                 let archive = archive.rsplit('/').next().unwrap_or(archive);
                 format!("*{archive}:{}", member.trim_end_matches(')'))
             }
-            _ if name.contains("_ZN") || name.contains("_R") => "*".into(),
-            _ => continue,
+            // Code of no name of its own.
+            _ if name == ".text" => continue,
+            _ => "*".into(),
         };
-        let line = format!("    {object}({})", name.replace('$', "?"));
+        let line = format!("    {object}({name})");
         if printed.insert(line.clone()) {
             lines.push(line);
         }
@@ -195,10 +185,21 @@ fn text(sections: &[Section], order: &[usize]) -> String {
     format!("/* {comment} */\nSECTIONS\n{{\n  .text.ordered : {{\n{list}\n  }}\n}}\nINSERT BEFORE .text;\n")
 }
 
-/// A mangled name without the hash at its end: `17h`, 16 digits, `E`.
-fn stem(name: &str) -> &str {
-    match name.len().checked_sub(20).and_then(|at| name.get(at..).map(|end| (at, end))) {
-        Some((at, end)) if end.starts_with("17h") && end.ends_with('E') => &name[..at + 3],
-        _ => name,
+/// A section's name with a `*` for what differs from build to build: the crates' disambiguators (`Cs`, digits in base 62,
+/// `_`: RFC 2603), which hash versions, features and flags, and the suffix of a function that LLVM has made global.
+fn any_build(name: &str) -> String {
+    let name = name.split_once(".llvm.").map_or(name, |(front, _)| front);
+    let mut parts = name.split("Cs");
+    let mut any = String::from(parts.next().unwrap_or_default());
+    for part in parts {
+        any += "Cs";
+        match part.split_once('_') {
+            Some((hash, rest)) if hash.len() > 8 && hash.bytes().all(|byte| byte.is_ascii_alphanumeric()) => {
+                any += "*_";
+                any += rest;
+            }
+            _ => any += part,
+        }
     }
+    any
 }
