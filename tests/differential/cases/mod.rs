@@ -12,8 +12,16 @@ use crate::case::Case;
 
 /// All of them.
 pub(crate) fn all() -> Vec<Case> {
-    [process::all(), mounts::all(), namespaces::all(), lifecycle::all(), hooks::all(), statements::all(), corners::all()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        process::all(),
+        mounts::all(),
+        namespaces::all(),
+        lifecycle::all(),
+        hooks::all(),
+        statements::all(),
+        corners::all(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
