@@ -1,8 +1,8 @@
 //! A process that does nothing but keep a cgroup from being empty.
 //!
-//! systemd makes a scope around a process and removes it with the last one. With a process of no use in it, the
-//! container's first can be born in its final cgroup by `CLONE_INTO_CGROUP`, and everything before the clone is the same
-//! with systemd as without.
+//! systemd makes a scope around a process and removes it with the last one. Where that can't be the container's first
+//! (init/place.rs says where), it is a process of no use: with it in the scope, the container's first can be born in its
+//! final cgroup by `CLONE_INTO_CGROUP`, and everything before the clone is the same with systemd as without.
 
 use std::os::fd::{AsFd, OwnedFd};
 
