@@ -203,8 +203,8 @@ fn damaged_images() {
 #[test]
 fn mounts_of_the_containers_own_on_a_volume() {
     with_rtc(|| {
-        let command =
-            "mount -t tmpfs own /data/sub; echo kept > /data/sub/file; exec 3< /data/sub/file; exec sleep 1000";
+        let command = "mount -t tmpfs own /data/sub && echo kept > /data/sub/file && exec 3< /data/sub/file && \
+            echo done > /data/done && exec sleep 1000";
         let bundle = Bundle::new(&["sh", "-c", command]);
         fs::create_dir_all(bundle.file("volume/sub")).unwrap();
         fs::create_dir(bundle.dir().join("rootfs/data")).unwrap();
@@ -218,8 +218,7 @@ fn mounts_of_the_containers_own_on_a_volume() {
             }
         });
         let bundle = bundle.running();
-        let comm = format!("/proc/{}/comm", bundle.state()["pid"]);
-        until(Path::new(&comm), |text| text == "sleep\n");
+        until(&source.join("done"), |text| text == "done\n");
         for _ in 0..2 {
             bundle.call("checkpoint", &[]).ok();
             bundle.call("restore", &["-d"]).ok();
@@ -245,17 +244,18 @@ fn criu_configuration_files_count() {
     });
 }
 
-/// The log is the file that podman has made beforehand, and holds the error.
 /// Programs and packet filters of the container's control group go by it.
 #[test]
 fn sockets_belong_to_the_control_group() {
     with_rtc(|| {
-        let bundle = Bundle::new(&["busybox", "nc", "-l", "-p", "7777"]).with(|config| {
+        // It goes into the background when it listens.
+        let command = "httpd -p 7777 && echo listens && exec sleep 1000";
+        let bundle = Bundle::new(&["sh", "-c", command]).with(|config| {
             config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({ "type": "network" }));
         });
         let bundle = bundle.running();
         let pid = || bundle.state()["pid"].to_string();
-        until(Path::new(&format!("/proc/{}/net/tcp6", pid())), |text| text.contains(":1E61 "));
+        until(&bundle.file("stdout"), |text| text == "listens\n");
         let groups = || {
             let ss = ["-n", "-t", &pid(), "ss", "-Htln", "--cgroup"];
             let output = Command::new("nsenter").args(ss).output().expect("nsenter, of util-linux");
@@ -270,6 +270,7 @@ fn sockets_belong_to_the_control_group() {
     });
 }
 
+/// The log is the file that podman has made beforehand, and holds the error.
 #[test]
 fn the_log() {
     with_rtc(|| {
