@@ -69,8 +69,12 @@ case_create() {
     created "unified goes before" '{"memory": {"limit": 67108864, "swap": 67108864}, "cpu": {"shares": 512, "quota": 50000},
         "pids": {"limit": 33}, "unified": {"memory.max": "50331648", "cpu.weight": "77", "cpu.max": "30000 60000",
         "pids.max": "44"}}' runc
-    created "one process" '{"pids": {"limit": 1}}' runc
     verdict
+    # Alone: runc's init is a Go program and doesn't always live with one thread.
+    config '{"pids": {"limit": 1}}'
+    call rtc create -b $work/rtc rtc > /dev/null 2>&1 < /dev/null
+    same 1 "$(cat "$(directory rtc)/pids.max")"
+    same TasksMax=1 "$(systemctl show -p TasksMax test-rtc.scope)"
     cleanup
 }
 
