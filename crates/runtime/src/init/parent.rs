@@ -103,7 +103,8 @@ pub(crate) fn make(host: &Host, options: &CreateOptions, mut goal: Goal<'_>) -> 
     let (mut state, channel) = making.prepare(options, &bundle, process, proc, &goal)?;
     state.sealed = sealed;
     let channel = making.clone_child(&mut state, channel, options.saved.init)?;
-    let console = making.converse(&mut state, &channel, &side, &mut goal, options)?;
+    let console =
+        making.converse(&mut state, &channel, &side, &mut goal, options).map_err(|error| channel.reason(error))?;
     making.finish(console)
 }
 

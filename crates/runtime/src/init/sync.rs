@@ -64,12 +64,31 @@ impl Channel {
 
     /// Parent: the child's next word.
     pub(crate) fn receive(&self) -> Result<Word> {
+        self.next(0)
+    }
+
+    /// Parent: why a step of its own has failed. Where the child has ended by an error already, that is the reason: with
+    /// it went what the step was about, as systemd removes the scope of a process that has ended.
+    pub(crate) fn reason(&self, ours: Error) -> Error {
+        loop {
+            match self.next(libc::MSG_DONTWAIT) {
+                Ok(Word::Failed(theirs)) => {
+                    log::debug!("{ours}");
+                    return theirs;
+                }
+                Ok(Word::Warning(text)) => log::warn!("{text}"),
+                Ok(Word::Closed) | Err(_) => return ours,
+                Ok(_) => {}
+            }
+        }
+    }
+
+    fn next(&self, flags: i32) -> Result<Word> {
         let mut buffer = vec![0; MAX];
         let received = loop {
-            match message::receive(self.0.as_fd(), &mut buffer, 0) {
-                Err(e) if e.errno() == Errno::EINTR => {}
-                // The peer died with our answer unread.
-                Err(e) if e.errno() == Errno::ECONNRESET => return Ok(Word::Closed),
+            match message::receive(self.0.as_fd(), &mut buffer, flags) {
+                // ECONNRESET: the peer died with our answer unread. That is told once, and before what it had said.
+                Err(e) if matches!(e.errno(), Errno::EINTR | Errno::ECONNRESET) => {}
                 other => break other?,
             }
         };
@@ -254,6 +273,23 @@ mod tests {
             assert!(!child.is_deserted());
             drop(parent);
             assert!(child.fail(&error) && child.is_deserted(), "{unread}");
+        }
+    }
+
+    #[test]
+    fn the_reason_is_what_the_child_has_said() {
+        let ours = || Error::new(Kind::System, "no such cgroup");
+        for unread in [false, true] {
+            let (parent, child) = channel().unwrap();
+            assert_eq!(parent.reason(ours()).to_string(), "no such cgroup", "nothing is said yet");
+            child.say(b'h', b"", None).unwrap();
+            assert!(child.fail(&Error::new(Kind::Invalid, "mount /x: no")));
+            if unread {
+                parent.go().unwrap();
+            }
+            drop(child);
+            assert_eq!(parent.reason(ours()).to_string(), "mount /x: no");
+            assert_eq!(parent.reason(ours()).to_string(), "no such cgroup", "it was told");
         }
     }
 
