@@ -215,11 +215,21 @@ a_pod() {
     contains "$(container_status "$first")" "exit_code: 137"
     container RemoveContainer "$first"
     container RemoveContainer "$second"
-    pod StopPodSandbox "$pod"
-    pod RemovePodSandbox "$pod"
+    end_pod "$pod"
     until_true no_shim "$shim"
     same "" "$(rtc --root "$top/$handler/$space" list -q)"
     same "" "$(grep "$top/state" /proc/mounts | grep -e "$pod" -e "$first" || true)"
+}
+
+# a_container_out_of_memory: its end tells why.
+a_container_out_of_memory() {
+    local pod id
+    pod=$(run_pod hungry rtc)
+    id=$(create_container "$pod" hungry eats 'x=0123456789; while :; do x=$x$x; done')
+    container StartContainer "$id"
+    until_true has_state "$id" CONTAINER_EXITED
+    contains "$(container_status "$id")" 'reason: "OOMKilled"'
+    end_pod "$pod"
 }
 
 no_shim() {

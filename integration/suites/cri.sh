@@ -25,19 +25,11 @@ case_a_graceful_stop_lets_the_container_end() {
     until_true exec_sync "$id" true
     container StopContainer "$id" 30
     contains "$(container_status "$id")" "exit_code: 5"
-    pod StopPodSandbox "$pod"
-    pod RemovePodSandbox "$pod"
+    end_pod "$pod"
 }
 
 case_memory_that_runs_out_is_told() {
-    local pod id
-    pod=$(run_pod hungry rtc)
-    id=$(create_container "$pod" hungry eats 'x=0123456789; while :; do x=$x$x; done')
-    container StartContainer "$id"
-    until_true has_state "$id" CONTAINER_EXITED
-    contains "$(container_status "$id")" 'reason: "OOMKilled"'
-    pod StopPodSandbox "$pod"
-    pod RemovePodSandbox "$pod"
+    a_container_out_of_memory
 }
 
 case_containers_of_a_pod_share_what_they_should() {

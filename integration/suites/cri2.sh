@@ -165,14 +165,7 @@ case_checkpoint_and_restore_with_a_user_namespace() {
 }
 
 case_memory_that_runs_out_is_told() {
-    local namespaces="network: NODE pid: CONTAINER" pod id
-    pod=$(run_pod hungry rtc)
-    id=$(create_container "$pod" hungry eats 'x=0123456789; while :; do x=$x$x; done')
-    container StartContainer "$id"
-    until_true has_state "$id" CONTAINER_EXITED
-    contains "$(container_status "$id")" 'reason: "OOMKilled"'
-    pod StopPodSandbox "$pod"
-    pod RemovePodSandbox "$pod"
+    a_container_out_of_memory
 }
 
 case_options_of_our_shim() {
