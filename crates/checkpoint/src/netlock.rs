@@ -47,9 +47,6 @@ const ELEMENTS: usize = 512;
 const REGISTER: u32 = 8;
 /// Packets with this mark (`SO_MARK`) pass: those of whoever stands in for an end that is kept out.
 pub const PASS: u32 = 0x7274_6370;
-/// Tables that outlive us, in the container's own network.
-const KEPT: Purpose = Purpose("rtc-kept-");
-
 /// A connection as its own end sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Locked {
@@ -80,6 +77,15 @@ const DIRECTIONS: [Direction; 2] =
 /// Where the road to the container is another namespace's: to it alone, as its packets can't be told from those of
 /// whoever has its address next. After the addresses have been translated.
 const ROAD: [Direction; 1] = [Direction { chain: "road", hook: 4, from_peer: true }];
+
+/// Tables that outlive us, and are found again by their names.
+struct Lasting {
+    purpose: Purpose,
+    directions: &'static [Direction],
+}
+
+/// Those in the container's own network.
+const KEPT: Lasting = Lasting { purpose: Purpose("rtc-kept-"), directions: &DIRECTIONS };
 
 /// The two IP families: what distinguishes them here.
 #[derive(Clone, Copy)]
@@ -121,9 +127,7 @@ impl Lock {
 /// # Errors
 /// As [`Lock::new`].
 pub fn keep(namespace: Option<BorrowedFd<'_>>, connections: &[Locked], seconds: u64) -> Result<()> {
-    let now = now();
-    delete(namespace, |name| KEPT.is_over(name, now))?;
-    table(namespace, &KEPT.name(keys(connections), seconds), 0, Some(seconds), &DIRECTIONS, connections).map(drop)
+    KEPT.put(namespace, connections, seconds)
 }
 
 /// Ends what [`keep`] did for these connections in the network namespace given, or in ours. Others may be kept there,
@@ -132,8 +136,23 @@ pub fn keep(namespace: Option<BorrowedFd<'_>>, connections: &[Locked], seconds: 
 /// # Errors
 /// When the kernel has no nftables.
 pub fn forget(namespace: Option<BorrowedFd<'_>>, connections: &[Locked]) -> Result<()> {
-    let (now, ours) = (now(), KEPT.of(keys(connections)));
-    delete(namespace, |name| name.starts_with(&ours) || KEPT.is_over(name, now))
+    KEPT.take(namespace, connections)
+}
+
+impl Lasting {
+    /// Makes one that holds `connections` up for `seconds`, and removes those whose time is over.
+    fn put(&self, namespace: Option<BorrowedFd<'_>>, connections: &[Locked], seconds: u64) -> Result<()> {
+        let now = now();
+        delete(namespace, |name| self.purpose.is_over(name, now))?;
+        let name = self.purpose.name(keys(connections), seconds);
+        table(namespace, &name, 0, Some(seconds), self.directions, connections).map(drop)
+    }
+
+    /// Removes those for just these connections, and those whose time is over.
+    fn take(&self, namespace: Option<BorrowedFd<'_>>, connections: &[Locked]) -> Result<()> {
+        let (now, theirs) = (now(), self.purpose.of(keys(connections)));
+        delete(namespace, |name| name.starts_with(&theirs) || self.purpose.is_over(name, now))
+    }
 }
 
 /// Deletes the tables whose names are `wanted`.

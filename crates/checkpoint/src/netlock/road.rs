@@ -8,15 +8,15 @@
 //! Another rtc opens the road again.
 //! Left out: other ends that reach the container without our IP stack (on a bridge with it).
 
-use super::name::{Purpose, now};
-use super::{Locked, ROAD, delete, keys, table};
+use super::name::Purpose;
+use super::{Lasting, Locked, ROAD};
 use crate::error::Result;
 use rtc_sys::CallExt as _;
 use rustix::fs::{Mode, OFlags};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 /// Tables on the road, for containers that are away.
-const AWAY: Purpose = Purpose("rtc-away-");
+const AWAY: Lasting = Lasting { purpose: Purpose("rtc-away-"), directions: &ROAD };
 
 /// Holds up what goes to `connections` of the container whose network namespace is given, for `seconds`.
 ///
@@ -28,7 +28,7 @@ pub fn close(container: BorrowedFd<'_>, connections: &[Locked], seconds: u64) ->
     if identity(ours.as_fd())? == identity(container)? {
         return Ok(());
     }
-    close_in(ours.as_fd(), connections, seconds)
+    AWAY.put(Some(ours.as_fd()), connections, seconds)
 }
 
 /// Lets it pass again, in the namespace of rtc's caller.
@@ -36,8 +36,7 @@ pub fn close(container: BorrowedFd<'_>, connections: &[Locked], seconds: u64) ->
 /// # Errors
 /// When the kernel has no nftables.
 pub fn open(road: BorrowedFd<'_>, connections: &[Locked]) -> Result<()> {
-    let (now, ours) = (now(), AWAY.of(keys(connections)));
-    delete(Some(road), |name| name.starts_with(&ours) || AWAY.is_over(name, now))
+    AWAY.take(Some(road), connections)
 }
 
 /// The network namespace of the calling process.
@@ -47,12 +46,6 @@ pub fn open(road: BorrowedFd<'_>, connections: &[Locked]) -> Result<()> {
 pub fn ours() -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     Ok(rustix::fs::open("/proc/self/ns/net", flags, Mode::empty()).call("open", "/proc/self/ns/net")?)
-}
-
-fn close_in(road: BorrowedFd<'_>, connections: &[Locked], seconds: u64) -> Result<()> {
-    let now = now();
-    delete(Some(road), |name| AWAY.is_over(name, now))?;
-    table(Some(road), &AWAY.name(keys(connections), seconds), 0, Some(seconds), &ROAD, connections).map(drop)
 }
 
 #[cfg(test)]
@@ -69,7 +62,7 @@ mod tests {
             names.borrow_mut().push(name.to_owned());
             false
         };
-        delete(Some(road), look).unwrap();
+        crate::netlock::delete(Some(road), look).unwrap();
         names.into_inner()
     }
 
@@ -84,13 +77,14 @@ mod tests {
             let mut peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
             let (mut end, _) = listener.accept().unwrap();
             let away = [Locked { local: end.local_addr().unwrap(), peer: end.peer_addr().unwrap() }];
-            close_in(road.as_fd(), &away, 100).unwrap();
+            AWAY.put(Some(road.as_fd()), &away, 100).unwrap();
             peer.write_all(b"x").unwrap();
             end.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
             let mut byte = [0];
             assert_eq!(end.read(&mut byte).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
             // Others pass, and what is for others stays.
-            close_in(road.as_fd(), &[Locked { local: away[0].peer, peer: away[0].local }], 100).unwrap();
+            let others = [Locked { local: away[0].peer, peer: away[0].local }];
+            AWAY.put(Some(road.as_fd()), &others, 100).unwrap();
             assert_eq!(tables(road.as_fd()).len(), 2);
             open(road.as_fd(), &away).unwrap();
             assert_eq!(tables(road.as_fd()).len(), 1);
