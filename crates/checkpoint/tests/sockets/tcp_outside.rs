@@ -250,16 +250,27 @@ fn an_address_that_is_not_there_is_named() {
     assert!(named && error.ends_with("= EADDRNOTAVAIL"), "{error}");
 }
 
-#[test]
-fn an_unanswered_syn_is_sent_again() {
-    let _turn = turn();
+/// FAMILIES[0][1], port 80, as `struct sockaddr_in`.
+const OUTSIDE: &[u8] = b"\x02\0\0\x50\x0a\x09\0\x02\0\0\0\0\0\0\0\0";
+
+/// The outside, and a container with a socket that `connect` has connect to [`OUTSIDE`], from where no answer comes.
+fn unanswered(connect: impl Fn(&OwnedFd) + Send + Sync) -> [World; 2] {
     let outside = World::new(Vec::new);
     let container = World::new(|| {
         link(&outside, "out0");
         outside.inside(|| ip("link set out0 down"));
         let end = socket::create(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_NONBLOCK, 0).unwrap();
-        let _: rtc_sys::Result<()> = socket::connect(end.as_fd(), b"\x02\0\0\x50\x0a\x09\0\x02\0\0\0\0\0\0\0\0");
+        connect(&end);
         vec![end]
+    });
+    [outside, container]
+}
+
+#[test]
+fn an_unanswered_syn_is_sent_again() {
+    let _turn = turn();
+    let [outside, container] = unanswered(|end| {
+        assert_eq!(socket::connect(end.as_fd(), OUTSIDE).unwrap_err().errno(), rtc_sys::Errno::EINPROGRESS);
     });
     // Nothing has been agreed upon yet: no flag is needed.
     let image = container.dump();
@@ -279,15 +290,10 @@ fn an_unanswered_syn_is_sent_again() {
 fn a_syn_with_data_is_refused() {
     const NO_COOKIE: i32 = 34;
     let _turn = turn();
-    let outside = World::new(Vec::new);
-    let container = World::new(|| {
-        link(&outside, "out0");
-        outside.inside(|| ip("link set out0 down"));
-        let end = socket::create(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_NONBLOCK, 0).unwrap();
+    let [_outside, container] = unanswered(|end| {
         socket::set_int_option(end.as_fd(), libc::IPPROTO_TCP, NO_COOKIE, 1).unwrap();
-        let to = Extra { address: b"\x02\0\0\x50\x0a\x09\0\x02\0\0\0\0\0\0\0\0", ..Extra::default() };
+        let to = Extra { address: OUTSIDE, ..Extra::default() };
         assert_eq!(message::send(end.as_fd(), b"early", to, libc::MSG_FASTOPEN).unwrap(), 5);
-        vec![end]
     });
     let blockers = container.blockers();
     assert!(blockers.len() == 1 && blockers[0].contains("its SYN carries data"), "{blockers:?}");
