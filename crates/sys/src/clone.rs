@@ -1,11 +1,11 @@
 //! clone3(2), setns(2) and unshare(2): new processes, and the namespaces they live in.
 //!
 //! Only clones that copy the address space are made here. A child that runs Rust code is made only by a process of one
-//! thread: no lock can be held by a thread that the copy lacks. [`Waiting`] runs none.
+//! thread: no lock can be held by a thread that the copy lacks. A [`SilentChild`] makes system calls alone.
 
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use crate::{Error, Result};
+use crate::{CallExt, Errno, Error, Result};
 
 /// `CLONE_NEW*` flags and the few others that make sense for a copy; see clone(2).
 pub mod flags {
@@ -29,8 +29,8 @@ pub mod flags {
     pub const NEWNET: u64 = libc::CLONE_NEWNET as u64;
 }
 
-pub(crate) const CLONE_PIDFD: u64 = 0x1000;
-pub(crate) const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+const CLONE_PIDFD: u64 = 0x1000;
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
 /// What [`clone3`] is to make.
 #[derive(Debug, Default)]
@@ -84,12 +84,23 @@ struct CloneArgs {
 pub fn clone3(what: &Clone3<'_>) -> Result<Cloned> {
     // Nothing happens in a process of one thread; in others the kernel refuses (unshare(2), CLONE_THREAD).
     unshare(libc::CLONE_THREAD as u64)?;
+    // With CLONE_PARENT the signal is the caller's own.
+    let exit_signal = if what.flags & flags::PARENT == 0 { libc::SIGCHLD as u64 } else { 0 };
+    // SAFETY: the process has one thread.
+    unsafe { copy(what, exit_signal) }
+}
+
+/// Copies the calling process, or the one thread of it that calls.
+///
+/// # Safety
+/// Where the process has other threads, the child may use nothing that they may hold a lock of: async-signal-safe calls
+/// only, no memory, no panic.
+unsafe fn copy(what: &Clone3<'_>, exit_signal: u64) -> Result<Cloned> {
     let mut pidfd: i32 = -1;
     let mut args = CloneArgs {
         flags: what.flags | CLONE_PIDFD,
         pidfd: (&raw mut pidfd) as u64,
-        // With CLONE_PARENT the signal is the caller's own.
-        exit_signal: if what.flags & flags::PARENT == 0 { libc::SIGCHLD as u64 } else { 0 },
+        exit_signal,
         set_tid: if what.set_tid.is_empty() { 0 } else { what.set_tid.as_ptr() as u64 },
         set_tid_size: what.set_tid.len() as u64,
         ..CloneArgs::default()
@@ -100,7 +111,7 @@ pub fn clone3(what: &Clone3<'_>) -> Result<Cloned> {
     }
     // SAFETY: `args` is a valid clone_args of the size given and its pointers live to the end of the call. Neither
     // CLONE_VM nor CLONE_VFORK can be among the public flags' uses (checked below), so the child has its own copy of
-    // memory and returns on its own copy of this stack; the process has one thread, checked above.
+    // memory and returns on its own copy of this stack; of other threads the caller takes care.
     let result = unsafe {
         assert_eq!(
             what.flags & (libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_FILES) as u64,
@@ -133,14 +144,88 @@ pub fn setns(fd: BorrowedFd<'_>, kind: u64) -> Result<()> {
     }
 }
 
+/// A child that nobody but its owner learns of: its end sends no signal, and `wait` for any child doesn't find it.
+/// No signal reaches it but SIGKILL and SIGSTOP. Its owner, which may have threads, waits for its end when this is
+/// dropped.
+#[derive(Debug)]
+pub(crate) struct SilentChild {
+    pid: i32,
+    pidfd: OwnedFd,
+}
+
+impl SilentChild {
+    /// Forks; the child is all that `life` does, and ends with the status that it returns.
+    ///
+    /// # Safety
+    /// `life` makes async-signal-safe calls only, takes no memory and doesn't panic.
+    ///
+    /// # Errors
+    /// clone3's, see clone(2).
+    pub(crate) unsafe fn start(what: &Clone3<'_>, life: impl FnOnce() -> i32) -> Result<Self> {
+        assert_eq!(what.flags & flags::PARENT, 0, "a child of another can't be waited for");
+        let mut before = 0;
+        // It must not run a handler of ours, nor die of a signal to our group, even in its first moment.
+        set_signal_mask(!0, &mut before);
+        // SAFETY: as the caller promises.
+        let cloned = unsafe { copy(what, 0) };
+        if let Ok(Cloned::Child) = cloned {
+            exit(life());
+        }
+        set_signal_mask(before, &mut 0);
+        match cloned? {
+            Cloned::Parent { pid, pidfd } => Ok(Self { pid, pidfd }),
+            Cloned::Child => unreachable!("its life has no end here"),
+        }
+    }
+
+    /// Its pidfd.
+    pub(crate) fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// Waits until it has ended, and says whether its status is 0.
+    ///
+    /// # Errors
+    /// `ECHILD` when that is known already, or a wait with `__WALL` for any child has found it.
+    pub(crate) fn wait(&self) -> Result<bool> {
+        loop {
+            // SAFETY: all zeroes is a valid siginfo_t.
+            let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+            let (pidfd, options) = (self.pidfd.as_raw_fd() as u32, libc::WEXITED | libc::__WALL);
+            // SAFETY: the call writes to `info` alone, and fills in the fields of SIGCHLD.
+            let (waited, status) =
+                unsafe { (libc::waitid(libc::P_PIDFD, pidfd, &raw mut info, options), info.si_status()) };
+            match Errno::last() {
+                _ if waited == 0 => return Ok(info.si_code == libc::CLD_EXITED && status == 0),
+                Errno::EINTR => {}
+                errno => return Err(Error::new("waitid", format_args!("P_PIDFD, {pidfd}, EXITED | __WALL"), errno)),
+            }
+        }
+    }
+}
+
+impl Drop for SilentChild {
+    fn drop(&mut self) {
+        // It fails where it has been waited for already: then the child has ended as well.
+        let _: Result<bool> = self.wait();
+    }
+}
+
+fn set_signal_mask(new: u64, old: &mut u64) {
+    // SAFETY: both are kernel signal sets of eight bytes.
+    unsafe {
+        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const new, &raw mut *old, size_of::<u64>());
+    }
+}
+
 /// A process that only waits, in new namespaces, and ends when this is dropped or its parent ends.
 ///
 /// The caller may have threads. The child sends no signal when it ends, and `wait` for any child doesn't find it.
 #[derive(Debug)]
 pub struct Waiting {
-    pid: i32,
-    // Its end of the pipe is closed last: by the caller, or with it.
-    writer: Option<OwnedFd>,
+    // Its end of the pipe is closed last: by the caller, or with it. Dropped before the child is waited for.
+    _writer: OwnedFd,
+    process: SilentChild,
 }
 
 impl Waiting {
@@ -149,49 +234,24 @@ impl Waiting {
     /// # Errors
     /// pipe2's and clone3's, see clone(2): `ENOSPC` for a namespace limit, `EPERM` where user namespaces are forbidden.
     pub fn new(namespaces: u64) -> Result<Self> {
-        let mut ends = [-1; 2];
-        // SAFETY: the array takes two descriptors.
-        if unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) } < 0 {
-            return Err(Error::last("pipe2", "CLOEXEC"));
-        }
-        // SAFETY: the kernel made both, and nobody else owns them.
-        let (reader, writer) = unsafe { (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])) };
-        let args = CloneArgs { flags: namespaces, ..CloneArgs::default() };
-        // SAFETY: `args` is a valid clone_args of the size given. The child has its own copy of memory and of this
-        // stack, and does nothing there but close, read and _exit on its own descriptors: no lock is taken.
-        let pid = unsafe {
-            assert_eq!(
-                namespaces & (libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_FILES) as u64,
-                0,
-                "a copy shares nothing"
-            );
-            let pid = libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>());
-            if pid == 0 {
+        let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).call("pipe2", "O_CLOEXEC")?;
+        let what = Clone3 { flags: namespaces, ..Clone3::default() };
+        // SAFETY: the child only closes and reads its own descriptors, and ends.
+        let process = unsafe {
+            SilentChild::start(&what, || {
                 let mut byte = 0_u8;
                 libc::close(writer.as_raw_fd());
                 libc::read(reader.as_raw_fd(), (&raw mut byte).cast(), 1);
-                libc::_exit(0);
-            }
-            pid
+                0
+            })?
         };
-        match pid {
-            -1 => Err(Error::last("clone3", format_args!("{{flags={namespaces:#x}}}"))),
-            pid => Ok(Self { pid: pid as i32, writer: Some(writer) }),
-        }
+        Ok(Self { _writer: writer, process })
     }
 
     /// Its process id, as the caller sees it.
     #[must_use]
     pub fn pid(&self) -> i32 {
-        self.pid
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        drop(self.writer.take());
-        // SAFETY: only waits for the child, which nobody else can have reaped: it is found by __WALL alone.
-        unsafe { libc::waitpid(self.pid, std::ptr::null_mut(), libc::__WALL) };
+        self.process.pid
     }
 }
 

@@ -11,9 +11,9 @@
 //!
 //! It can't help when it is killed along with us, as by `cgroup.kill` of our own control group.
 
-use crate::{CallExt, Error, Result};
-use rustix::process::{WaitIdOptions, WaitIdStatus};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use crate::clone::{Clone3, SilentChild};
+use crate::{CallExt, Result};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 /// One option to put back.
 #[derive(Clone, Copy, Debug)]
@@ -31,8 +31,9 @@ pub struct Undo<'a> {
 /// The guard. Dropping it lets it act, and waits until it has.
 #[derive(Debug)]
 pub struct Guard {
-    ours: Option<OwnedFd>,
-    process: OwnedFd,
+    // Dropped first: without the all-clear the process acts then.
+    ours: OwnedFd,
+    _process: SilentChild,
 }
 
 impl Guard {
@@ -51,35 +52,16 @@ impl Guard {
             options.iter().map(|o| (o.socket.as_raw_fd(), o.level, o.name, o.value)).collect();
         let mut keep: Vec<i32> = list.iter().map(|o| o.0).chain([theirs.as_raw_fd()]).collect();
         keep.sort_unstable();
-        let mut pidfd: i32 = -1;
-        // SAFETY: all zeroes are valid clone_args.
-        let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
-        arguments.flags = libc::CLONE_PIDFD as u64;
-        arguments.pidfd = &raw mut pidfd as u64;
-        arguments.exit_signal = libc::SIGCHLD as u64;
-        let all = !0_u64;
-        let mut mask = 0_u64;
-        // The child must not run a handler of ours nor die of a signal to our group.
-        set_signal_mask(&all, &mut mask);
-        // SAFETY: without CLONE_VM and with no stack given this is fork(2).
-        // The child calls only async-signal-safe functions and does not return.
-        let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut arguments, size_of_val(&arguments)) };
-        if pid == 0 {
-            stand_by(&list, &keep, theirs.as_raw_fd(), holder);
-        }
-        let result = if pid < 0 { Err(Error::last("clone3", "CLONE_PIDFD")) } else { Ok(()) };
-        set_signal_mask(&mask, &mut 0);
-        result?;
-        // SAFETY: clone3 has put a new descriptor there.
-        let process = unsafe { OwnedFd::from_raw_fd(pidfd) };
+        // SAFETY: the child only makes async-signal-safe calls.
+        let process =
+            unsafe { SilentChild::start(&Clone3::default(), || stand_by(&list, &keep, theirs.as_raw_fd(), holder))? };
         // From here on it would be ours alone to keep open.
         drop(theirs);
-        let guard = Self { ours: Some(ours), process };
+        // From here on it ends with its socket, whatever happens.
+        let guard = Self { ours, _process: process };
         // It stands ready, or has died; then all clear will say so.
-        if let Some(ours) = &guard.ours {
-            let mut byte = [0];
-            rustix::io::retry_on_intr(|| rustix::io::read(ours, &mut byte)).call("read", "guard, ready")?;
-        }
+        let mut byte = [0];
+        rustix::io::retry_on_intr(|| rustix::io::read(&guard.ours, &mut byte)).call("read", "guard, ready")?;
         Ok(guard)
     }
 
@@ -87,30 +69,9 @@ impl Guard {
     ///
     /// # Errors
     /// When the guard is no longer there.
-    pub fn dismiss(mut self) -> Result<()> {
-        if let Some(ours) = self.ours.take() {
-            // No signal where it is gone.
-            rustix::net::send(&ours, b"!", rustix::net::SendFlags::NOSIGNAL).call("send", "guard, all clear")?;
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        self.ours = None;
-        let options = WaitIdOptions::EXITED;
-        // It may have been reaped by a wait for any child; then it has ended as well.
-        let _: std::result::Result<Option<WaitIdStatus>, _> = rustix::io::retry_on_intr(|| {
-            rustix::process::waitid(rustix::process::WaitId::PidFd(self.process.as_fd()), options)
-        });
-    }
-}
-
-fn set_signal_mask(new: &u64, old: &mut u64) {
-    // SAFETY: both are kernel signal sets of eight bytes.
-    unsafe {
-        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const *new, &raw mut *old, size_of::<u64>());
+    pub fn dismiss(self) -> Result<()> {
+        // No signal where it is gone.
+        rustix::net::send(&self.ours, b"!", rustix::net::SendFlags::NOSIGNAL).call("send", "guard, all clear").map(drop)
     }
 }
 
@@ -192,6 +153,7 @@ fn is_about_to_end(holder: i32) -> bool {
 mod tests {
     use super::*;
     use crate::socket::{int_option, pair, set_int_option};
+    use std::os::fd::AsFd;
 
     fn marked() -> OwnedFd {
         let (socket, _) = pair(libc::SOCK_DGRAM).unwrap();

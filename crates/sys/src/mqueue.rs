@@ -1,5 +1,6 @@
 //! POSIX message queues (mq_overview(7)) of the calling thread's IPC namespace.
 
+use crate::clone::{Clone3, SilentChild};
 use crate::{CallExt, Errno, Error, Result};
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -139,8 +140,12 @@ pub fn messages(queue: BorrowedFd<'_>) -> Result<Vec<Message>> {
         return Err(Error::last("mmap", format_args!("{len}, MAP_SHARED | MAP_ANONYMOUS")));
     }
     let memory: *mut u8 = memory.cast();
-    // SAFETY: `memory` has room for `sizes.messages` strides.
-    let copied = unsafe { copy_in_child(queue.as_raw_fd(), memory, sizes.messages as usize, stride) };
+    // SAFETY: `memory` has room for `sizes.messages` strides, and the child makes plain system calls only.
+    let child = unsafe {
+        let count = sizes.messages as usize;
+        SilentChild::start(&Clone3::default(), || receive_and_send(queue.as_raw_fd(), memory, count, stride))
+    };
+    let copied = child.and_then(|child| child.wait());
     let mut all = Vec::new();
     if copied.is_ok() {
         for n in 0..sizes.messages as usize {
@@ -156,52 +161,16 @@ pub fn messages(queue: BorrowedFd<'_>) -> Result<Vec<Message>> {
     // SAFETY: the memory was mapped above and nothing refers to it any more.
     unsafe { libc::munmap(memory.cast(), len) };
     match copied? {
-        0 => Ok(all),
-        _ => Err(Error::new("mq_timedreceive, mq_timedsend", describe(), Errno::EIO)),
+        true => Ok(all),
+        false => Err(Error::new("mq_timedreceive, mq_timedsend", describe(), Errno::EIO)),
     }
 }
 
-/// Runs [`receive_and_send`] in a child that no signal but SIGKILL reaches; gives its wait status.
-///
-/// # Safety
-/// `memory` must be shared memory with room for `count` strides.
-unsafe fn copy_in_child(queue: i32, memory: *mut u8, count: usize, stride: usize) -> Result<i32> {
-    let (all, mut before) = (u64::MAX, 0_u64);
-    let mask = |new: *const u64, old: *mut u64| {
-        // SAFETY: both sets have the eight bytes that are announced, or are absent.
-        unsafe { libc::syscall(libc::SYS_rt_sigprocmask, i64::from(libc::SIG_SETMASK), new, old, 8_u64) }
-    };
-    mask(&raw const all, &raw mut before);
-    // struct clone_args: nothing shared, as for fork; no exit signal, so that nobody but us can be waiting for it.
-    let args = [0_u64; 8];
-    // SAFETY: the child has its own memory and makes plain system calls only.
-    let child = unsafe { libc::syscall(libc::SYS_clone3, args.as_ptr(), size_of_val(&args)) };
-    if child == 0 {
-        // SAFETY: as the caller promises.
-        unsafe { receive_and_send(queue, memory, count, stride) }
-    }
-    let failed = (child < 0).then(|| Error::last("clone3", ""));
-    mask(&raw const before, std::ptr::null_mut());
-    if let Some(error) = failed {
-        return Err(error);
-    }
-    let mut status = 0;
-    loop {
-        // SAFETY: the child is ours and not yet waited for.
-        let waited = unsafe { libc::waitpid(child as i32, &raw mut status, libc::__WALL) };
-        match Errno::last() {
-            _ if waited >= 0 => return Ok(status),
-            Errno::EINTR => {}
-            errno => return Err(Error::new("waitpid", child, errno)),
-        }
-    }
-}
-
-/// Takes `count` messages out and puts them back; ends the process, with 0 if all went well.
+/// Takes `count` messages out and puts them back; 0 if all went well.
 ///
 /// # Safety
 /// `memory` must have room for `count` strides. To be called in a child that shares no memory: nothing is allocated.
-unsafe fn receive_and_send(queue: i32, memory: *mut u8, count: usize, stride: usize) -> ! {
+unsafe fn receive_and_send(queue: i32, memory: *mut u8, count: usize, stride: usize) -> i32 {
     let (queue, past) = (i64::from(queue), [0_i64; 2]);
     let mut received = 0;
     let mut failed = false;
@@ -232,10 +201,7 @@ unsafe fn receive_and_send(queue: i32, memory: *mut u8, count: usize, stride: us
         };
         failed |= done < 0;
     }
-    loop {
-        // SAFETY: the call doesn't return.
-        unsafe { libc::syscall(libc::SYS_exit_group, i64::from(failed)) };
-    }
+    i32::from(failed)
 }
 
 #[cfg(test)]

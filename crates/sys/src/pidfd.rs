@@ -1,5 +1,6 @@
 //! pidfd_open(2) and pidfd_getfd(2) with errors that name the call.
 
+use crate::clone::{Clone3, SilentChild};
 use crate::{CallExt, Errno, Error, Result};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
@@ -66,23 +67,10 @@ pub fn parent_namespace(namespace: BorrowedFd<'_>) -> Result<OwnedFd> {
 /// # Errors
 /// The errno of clone3(2) or waitid(2).
 pub fn dead(status: i32) -> Result<OwnedFd> {
-    let mut pidfd: i32 = -1;
-    // struct clone_args: flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls. No exit signal, so
-    // that nobody but us can be waiting for the child.
-    let args: [u64; 8] = [libc::CLONE_PIDFD as u64, (&raw mut pidfd) as u64, 0, 0, 0, 0, 0, 0];
-    // SAFETY: without CLONE_VM the child has its own memory, as after fork; it makes plain system calls only.
-    match unsafe { libc::syscall(libc::SYS_clone3, args.as_ptr(), size_of_val(&args)) } {
-        -1 => return Err(Error::last("clone3", "CLONE_PIDFD")),
-        0 => end(status),
-        _ => {}
-    }
-    // SAFETY: the kernel has written a new descriptor, nobody else owns it.
-    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-    // SAFETY: a null siginfo is allowed by the system call; glibc's wrapper is for P_PIDFD the same.
-    let waited = unsafe {
-        libc::waitid(libc::P_PIDFD, pidfd.as_raw_fd() as u32, std::ptr::null_mut(), libc::WEXITED | libc::__WALL)
-    };
-    if waited < 0 { Err(Error::last("waitid", "P_PIDFD, WEXITED | __WALL")) } else { Ok(pidfd) }
+    // SAFETY: the child makes plain system calls only.
+    let child = unsafe { SilentChild::start(&Clone3::default(), || end(status))? };
+    child.wait()?;
+    child.pidfd().try_clone_to_owned().call("fcntl", "F_DUPFD_CLOEXEC")
 }
 
 /// Ends the calling process as `status` says.

@@ -6,10 +6,10 @@
 //!
 //! The process is a fork in the group, and in the namespaces of the thread that starts it. It does nothing but socket(2).
 
-use crate::clone::{CLONE_INTO_CGROUP, CLONE_PIDFD};
+use crate::clone::{Clone3, SilentChild};
 use crate::{CallExt, Errno, Error, Result, pidfd};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 /// What socket(2) is called with.
 type Request = [i32; 3];
@@ -17,9 +17,9 @@ type Request = [i32; 3];
 /// The maker. Dropping it ends the process.
 #[derive(Debug)]
 pub struct SocketMaker {
-    ours: Option<OwnedFd>,
-    process: OwnedFd,
-    pid: i32,
+    // Dropped first: the process ends with it.
+    ours: OwnedFd,
+    process: SilentChild,
 }
 
 impl SocketMaker {
@@ -31,24 +31,10 @@ impl SocketMaker {
         let (ours, theirs) =
             rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
                 .call("socketpair", "AF_UNIX, SOCK_SEQPACKET")?;
-        let mut pidfd: i32 = -1;
-        // SAFETY: all zeroes are valid clone_args. Without a signal for its end no wait for any child finds it.
-        let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
-        arguments.flags = CLONE_PIDFD | CLONE_INTO_CGROUP;
-        arguments.pidfd = &raw mut pidfd as u64;
-        arguments.cgroup = cgroup.as_raw_fd() as u64;
-        // SAFETY: without CLONE_VM and with no stack given this is fork(2).
-        // The child calls only async-signal-safe functions and does not return.
-        let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut arguments, size_of_val(&arguments)) };
-        if pid == 0 {
-            work(theirs.as_raw_fd());
-        }
-        if pid < 0 {
-            return Err(Error::last("clone3", format_args!("INTO_CGROUP, {}", cgroup.as_raw_fd())));
-        }
-        // SAFETY: clone3 has put a new descriptor there.
-        let process = unsafe { OwnedFd::from_raw_fd(pidfd) };
-        Ok(Self { ours: Some(ours), process, pid: pid as i32 })
+        let what = Clone3 { cgroup: Some(cgroup), ..Clone3::default() };
+        // SAFETY: the child only makes async-signal-safe calls.
+        let process = unsafe { SilentChild::start(&what, || work(theirs.as_raw_fd()))? };
+        Ok(Self { ours, process })
     }
 
     /// socket(2), close-on-exec, in the other control group.
@@ -58,26 +44,17 @@ impl SocketMaker {
     pub fn create(&self, family: i32, kind: i32, protocol: i32) -> Result<OwnedFd> {
         let describe = || format!("{family}, {kind}, {protocol}");
         let gone = || Error::new("socket", describe(), Errno::ECHILD);
-        let Some(ours) = &self.ours else { return Err(gone()) };
         let request = [family, kind, protocol].map(i32::to_ne_bytes).concat();
-        rustix::net::send(ours, &request, SendFlags::NOSIGNAL).map_err(|_| gone())?;
+        rustix::net::send(&self.ours, &request, SendFlags::NOSIGNAL).map_err(|_| gone())?;
         let mut answer = [0; 4];
-        let received = rustix::io::retry_on_intr(|| rustix::net::recv(ours, &mut answer, RecvFlags::empty()));
+        let received = rustix::io::retry_on_intr(|| rustix::net::recv(&self.ours, &mut answer, RecvFlags::empty()));
         if !received.is_ok_and(|(len, _)| len == answer.len()) {
             return Err(gone());
         }
         match i32::from_ne_bytes(answer) {
             errno if errno < 0 => Err(Error::from_raw("socket", describe(), -errno)),
-            number => pidfd::get_fd(self.process.as_fd(), number),
+            number => pidfd::get_fd(self.process.pidfd(), number),
         }
-    }
-}
-
-impl Drop for SocketMaker {
-    fn drop(&mut self) {
-        drop(self.ours.take());
-        // SAFETY: only waits for the child, which nobody else can have reaped: it is found by __WALL alone.
-        unsafe { libc::waitpid(self.pid, std::ptr::null_mut(), libc::__WALL) };
     }
 }
 
@@ -85,9 +62,6 @@ impl Drop for SocketMaker {
 fn work(socket: i32) -> ! {
     // SAFETY: plain system calls; pointers are to locals of the lengths that are passed.
     unsafe {
-        // It ends with us, and by no signal to the group that started us.
-        let all = !0_u64;
-        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const all, 0, size_of::<u64>());
         // The other descriptors may be another process's end of input, or the other end of our own socket.
         if socket > 0 {
             libc::syscall(libc::SYS_close_range, 0, socket - 1, 0);
@@ -116,6 +90,7 @@ fn work(socket: i32) -> ! {
 mod tests {
     use super::*;
     use crate::socket::int_option;
+    use std::os::fd::AsFd;
 
     /// The root of the cgroup2 file system, where we may be as well.
     fn cgroup() -> std::fs::File {
