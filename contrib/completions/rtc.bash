@@ -139,7 +139,7 @@ _rtc() {
             return 0
             ;;
         rtc__subcmd__checkpoint)
-            opts="-h --image-path --work-path --tcp-established --tcp-close --ext-unix-sk --shell-job --file-locks --lazy-pages --manage-cgroups-mode --empty-ns --auto-dedup --network-lock --parent-path --leave-running --check --tcp-skip-in-flight --link-remap --status-fd --page-server --pre-dump --help"
+            opts="-h --image-path --work-path --tcp-established --tcp-close --ext-unix-sk --shell-job --file-locks --lazy-pages --manage-cgroups-mode --empty-ns --auto-dedup --network-lock --parent-path --leave-running --check --tcp-skip-in-flight --link-remap --exec-timeout --skip-exec --status-fd --page-server --pre-dump --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -166,6 +166,10 @@ _rtc() {
                     return 0
                     ;;
                 --parent-path)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --exec-timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -73,6 +73,7 @@ ignore\t'What rtc does in any case'"
 complete -c rtc -n "__fish_rtc_using_subcommand checkpoint" -l empty-ns -d 'Namespace whose contents to leave to others: network' -r
 complete -c rtc -n "__fish_rtc_using_subcommand checkpoint" -l network-lock -d 'Accepted; frozen processes need no lock of the network' -r
 complete -c rtc -n "__fish_rtc_using_subcommand checkpoint" -l parent-path -d 'Earlier image, relative to the image directory; it must exist, but isn\'t needed' -r -F
+complete -c rtc -n "__fish_rtc_using_subcommand checkpoint" -l exec-timeout -d 'How many seconds to wait for the ends of processes that exec brought in [default: 5]' -r
 complete -c rtc -n "__fish_rtc_using_subcommand checkpoint" -l status-fd -d 'Only with --lazy-pages' -r
 complete -c rtc -n "__fish_rtc_using_subcommand checkpoint" -l page-server -d 'Not supported' -r
 complete -c rtc -n "__fish_rtc_using_subcommand checkpoint" -l tcp-established -d 'Save and restore established TCP connections'
@@ -86,6 +87,7 @@ complete -c rtc -n "__fish_rtc_using_subcommand checkpoint" -l leave-running -d 
 complete -c rtc -n "__fish_rtc_using_subcommand checkpoint" -l check -d 'List what can\'t be saved, and do nothing else'
 complete -c rtc -n "__fish_rtc_using_subcommand checkpoint" -l tcp-skip-in-flight -d 'Leave connections that are being made out of the image'
 complete -c rtc -n "__fish_rtc_using_subcommand checkpoint" -l link-remap -d 'Accepted; deleted files are always saved'
+complete -c rtc -n "__fish_rtc_using_subcommand checkpoint" -l skip-exec -d 'Leave processes that exec brought in, and that don\'t end in time, out of the image'
 complete -c rtc -n "__fish_rtc_using_subcommand checkpoint" -l pre-dump -d 'Save the container and let it run on: a checkpoint is complete by itself'
 complete -c rtc -n "__fish_rtc_using_subcommand checkpoint" -s h -l help -d 'Print help'
 complete -c rtc -n "__fish_rtc_using_subcommand create" -s b -l bundle -d 'Directory with config.json [default: the current directory]' -r -F

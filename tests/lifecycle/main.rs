@@ -9,6 +9,7 @@ mod annotations;
 mod bad_images;
 mod cgroups;
 mod checkpoint;
+mod execs;
 mod failures;
 mod harness;
 mod hot_mounts;

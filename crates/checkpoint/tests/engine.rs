@@ -106,6 +106,7 @@ fn checkpoint(tree: &Tree, dir: &Dir, leave_running: bool) -> dump::Report {
         externals: &[],
         mounts: &mounts,
         may_mount: true,
+        execs: dump::Execs::default(),
         leave_running,
         check_only: false,
     };

@@ -10,7 +10,7 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, WaitIdOptions};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Which of the two processes this is.
 #[derive(Debug)]
@@ -36,6 +36,11 @@ impl Worker {
         let mut fds = [PollFd::new(&self.caller, PollFlags::IN)];
         // Nothing is ever written: whatever there is to be seen is the end.
         matches!(poll(&mut fds, Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(1..))
+    }
+
+    /// What there is to be read from as soon as it is abandoned.
+    pub fn caller(&self) -> BorrowedFd<'_> {
+        self.caller.as_fd()
     }
 
     /// Lets signals act again, for what may be cut off and for children that inherit the mask. Those that have come

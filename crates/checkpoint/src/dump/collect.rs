@@ -5,7 +5,6 @@
 //! for fork and clone events. If the tracer dies at any time here, the kernel lets every task go on.
 
 use crate::error::{Context, Result};
-use crate::files::Blocker;
 use crate::proc::Proc;
 use crate::tracee::{DUMP_OPTIONS, Running, Stopped};
 use rtc_sys::Errno;
@@ -22,10 +21,12 @@ pub(crate) struct StoppedProcess {
     pub(crate) threads: Vec<Stopped>,
 }
 
-/// Stops the tree below `root`; parents stand before their children.
-pub(crate) fn stop_tree(root: i32) -> Result<Vec<StoppedProcess>> {
-    let mut tree: Vec<StoppedProcess> = vec![StoppedProcess { pid: root, parent: None, threads: Vec::new() }];
-    let mut known = BTreeSet::from([root]);
+/// Stops the tree below `root`; parents stand before their children. What is in the list is stopped already.
+pub(crate) fn stop_tree(root: i32, tree: &mut Vec<StoppedProcess>) -> Result<()> {
+    if tree.is_empty() {
+        tree.push(StoppedProcess { pid: root, parent: None, threads: Vec::new() });
+    }
+    let mut known: BTreeSet<i32> = tree.iter().map(|process| process.pid).collect();
     loop {
         let mut changed = false;
         let mut i = 0;
@@ -41,7 +42,8 @@ pub(crate) fn stop_tree(root: i32) -> Result<Vec<StoppedProcess>> {
         }
         // Orphans move to another parent while others are being stopped: only a walk without news is the last.
         if !changed {
-            return reparented(tree);
+            *tree = reparented(std::mem::take(tree))?;
+            return Ok(());
         }
     }
 }
@@ -100,24 +102,6 @@ fn seize(pid: i32, tid: i32) -> Result<Option<Running>> {
 fn is_us(tracer: i32) -> Result<bool> {
     let own = Proc(std::process::id() as i32).numbers("task").context(|| "list own threads")?;
     Ok(own.contains(&tracer))
-}
-
-/// The processes of the container that are not in its first process's tree: `exec` brought them in, their parents are
-/// outside. Left out of the checkpoint they would be lost without a word.
-pub(crate) fn strangers(tree: &[StoppedProcess], container: &[i32]) -> Vec<Blocker> {
-    let outside = |pid: &&i32| tree.iter().all(|process| process.pid != **pid);
-    let stranger = |pid: &i32| {
-        // One that has ended meanwhile is in nobody's way.
-        let status = Proc(*pid).status().ok()?;
-        let name = Proc(*pid).text("comm").ok()?;
-        Some(Blocker {
-            pid: status.ns_tgid.last().copied().unwrap_or(*pid),
-            what: format!("process {}", name.trim_end()),
-            why: "it came by exec: its parent is not in the container".into(),
-            remedy: "end it before the checkpoint".into(),
-        })
-    };
-    container.iter().filter(outside).filter_map(stranger).collect()
 }
 
 /// Sets each process's parent by what /proc says now that nothing moves, and puts parents first.

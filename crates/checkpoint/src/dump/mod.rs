@@ -14,11 +14,13 @@ mod namespaces;
 mod process;
 mod restart;
 mod space;
+mod stop;
 mod terminal;
 mod thread;
 mod users;
 
 pub(crate) use process::find_syscall;
+pub use stop::Execs;
 
 use crate::error::{Context, Error, Kind, Result};
 use crate::files::dump::{FileDumper, Link};
@@ -37,7 +39,7 @@ use interned::Interned;
 use process::ProcessOutside;
 use rtc_sys::ptrace;
 use std::collections::BTreeSet;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 /// The container around the tree, as far as a dump acts on it.
@@ -71,6 +73,10 @@ pub trait Container {
     fn is_abandoned(&self) -> bool {
         false
     }
+    /// What there is to be read from as soon as it is abandoned.
+    fn caller(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
 }
 
 /// What to dump, and how.
@@ -89,6 +95,8 @@ pub struct Options<'a> {
     pub mounts: &'a [Given],
     /// Its processes may have made more: CAP_SYS_ADMIN is in the bounding set.
     pub may_mount: bool,
+    /// Processes that aren't of the tree.
+    pub execs: Execs,
     /// Let the container live on.
     pub leave_running: bool,
     /// Only look: find out what can't be saved.
@@ -203,14 +211,7 @@ pub fn dump(options: &Options<'_>, container: &mut dyn Container) -> Result<std:
 impl Dump<'_> {
     /// Everything up to the commit.
     fn save(&mut self) -> Result<Vec<Blocker>> {
-        self.stopped = collect::stop_tree(self.options.init).context(|| "stop the container")?;
-        self.stopped_at = Instant::now();
-        self.report.freezing = self.stopped_at - self.started;
-        if self.was_paused {
-            // Stopped by ptrace they can't run; but frozen they couldn't run our programs either.
-            self.container.resume()?;
-        }
-        let mut blockers = collect::strangers(&self.stopped, &self.container.processes()?);
+        let mut blockers = self.stop()?;
         let mut file_blockers = Vec::new();
         let mut blobs = blob::Writer::new(self.image.create(Part::Data)?.into())?;
         let env = DumpEnv {
@@ -400,21 +401,6 @@ impl Dump<'_> {
         self.image.write(Part::Pagemap, &map)?;
         self.report.memory = start.elapsed();
         Ok(())
-    }
-
-    /// Lets the tree go on as it was.
-    fn release(&mut self) -> Result<()> {
-        // Frozen before they are let go, a paused container's tasks don't run a single instruction.
-        let paused = if self.was_paused && !self.stopped.is_empty() { self.container.pause() } else { Ok(()) };
-        let mut result = paused;
-        self.held.clear();
-        for process in self.stopped.drain(..) {
-            for task in process.threads {
-                let detached = task.detach();
-                result = result.and(detached);
-            }
-        }
-        result
     }
 
     /// Ends the tree, and takes the news of each task's end that the kernel keeps for its tracer.

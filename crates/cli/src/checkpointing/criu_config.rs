@@ -1,5 +1,5 @@
 //! CRIU's configuration files, which administrators of runc and crun already have: the options of it that say what is
-//! allowed. Options about CRIU's own working are passed over.
+//! allowed. Options about CRIU's own working are passed over; two of rtc's own are here for engines that give no flags.
 
 use std::collections::HashMap;
 use std::fs;
@@ -23,6 +23,9 @@ pub(crate) struct CriuConfig {
     pub(crate) ext_unix_sk: bool,
     pub(crate) shell_job: bool,
     pub(crate) leave_running: bool,
+    /// Seconds.
+    pub(crate) exec_timeout: Option<u32>,
+    pub(crate) skip_exec: bool,
     /// Name of the log, relative to the work directory.
     pub(crate) log_file: Option<PathBuf>,
 }
@@ -64,6 +67,8 @@ impl CriuConfig {
                 "ext-unix-sk" => self.ext_unix_sk = true,
                 "shell-job" => self.shell_job = true,
                 "leave-running" => self.leave_running = true,
+                "exec-timeout" => self.exec_timeout = value.parse().ok().or(self.exec_timeout),
+                "skip-exec" => self.skip_exec = true,
                 "log-file" if !value.is_empty() => self.log_file = Some(value.into()),
                 _ => {}
             }
@@ -82,7 +87,10 @@ mod tests {
         let expected = CriuConfig { tcp_established: true, ext_unix_sk: true, ..CriuConfig::default() };
         assert_eq!(config, CriuConfig { log_file: Some("a.log".into()), ..expected.clone() });
         config.add("log-file   \"b.log\"\n#shell-job");
-        assert_eq!(config, CriuConfig { log_file: Some("b.log".into()), ..expected });
+        assert_eq!(config, CriuConfig { log_file: Some("b.log".into()), ..expected.clone() });
+        config.add("exec-timeout 30\nskip-exec\nexec-timeout x\nlog-file a.log");
+        let execs = CriuConfig { exec_timeout: Some(30), skip_exec: true, ..expected };
+        assert_eq!(config, CriuConfig { log_file: Some("a.log".into()), ..execs });
     }
 
     #[test]

@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
-use rtc_checkpoint::dump;
+use rtc_checkpoint::dump::{self, Execs};
 use rtc_checkpoint::files::{Blocker, External, FileOptions};
 use rtc_runtime::{Container, Status};
 use rtc_sys::worker::{Side, Worker};
@@ -22,6 +23,9 @@ const DESCRIPTION: &str = "   \
    Saves the container's processes to the image directory and ends them, unless
    --leave-running. Everything that can't be saved is listed before anything is
    touched. The log is dump.log in the work directory.";
+
+/// Seconds that processes of exec are waited for: a check of health takes less, mostly.
+const EXEC_TIMEOUT: u32 = 5;
 
 /// The flags of `checkpoint`.
 #[derive(Args, Debug)]
@@ -44,6 +48,12 @@ pub(crate) struct Checkpoint {
     /// Accepted; deleted files are always saved
     #[arg(long)]
     pub(crate) link_remap: bool,
+    /// How many seconds to wait for the ends of processes that exec brought in [default: 5]
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) exec_timeout: Option<u32>,
+    /// Leave processes that exec brought in, and that don't end in time, out of the image
+    #[arg(long)]
+    pub(crate) skip_exec: bool,
     /// Only with --lazy-pages
     #[arg(long, value_name = "FD")]
     pub(crate) status_fd: Option<i32>,
@@ -219,6 +229,10 @@ impl Checkpoint {
             externals: &externals,
             mounts: &mounts,
             may_mount: authority::may_mount(&spec),
+            execs: Execs {
+                timeout: Duration::from_secs(self.exec_timeout.or(config.exec_timeout).unwrap_or(EXEC_TIMEOUT).into()),
+                skip: self.skip_exec || config.skip_exec,
+            },
             leave_running: self.leaves_running(config),
             check_only: self.check,
         };
@@ -294,6 +308,10 @@ impl dump::Container for Subject<'_> {
 
     fn is_abandoned(&self) -> bool {
         self.worker.is_abandoned()
+    }
+
+    fn caller(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.worker.caller())
     }
 }
 
