@@ -25,7 +25,7 @@ set_up_cri() {
 }
 
 start_containerd() {
-    PATH=$programs:$PATH setsid containerd --config $top/config.toml >> $top/log 2>&1 < /dev/null &
+    PATH=${own_shim:+/usr/local/bin:}$programs:$PATH setsid containerd --config $top/config.toml >> $top/log 2>&1 < /dev/null &
     echo $! > $top/pid
     # ctr waits ten seconds where there is no socket.
     until_true test -S $socket

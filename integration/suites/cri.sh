@@ -14,7 +14,7 @@ case_a_pod_behind_our_shim() {
 }
 
 case_a_pod_behind_runcs_shim() {
-    a_pod runc containerd-shim-runc-v2
+    a_pod runc $other_shim
 }
 
 case_a_graceful_stop_lets_the_container_end() {
@@ -134,5 +134,5 @@ case_containerd_may_be_restarted() {
     end_pod "$1"
     end_pod "$4"
     until_true no_shim containerd-shim-rtc-v2
-    until_true no_shim containerd-shim-runc-v2
+    until_true no_shim $other_shim
 }

@@ -141,7 +141,7 @@ is_whole() {
 
 case_checkpoint_and_restore_behind_runcs_shim() {
     local namespaces="network: POD pid: CONTAINER"
-    lives_twice runc containerd-shim-runc-v2
+    lives_twice runc $other_shim
 }
 
 # With a volume that has the ids of the pod, another in which the host mounts something later, and the checkpoint as an
@@ -223,7 +223,7 @@ case_mounts_go_where_they_are_asked_to() {
     same "" "$(ls $shared/given)"
     umount -R $shared
     rmdir $shared
-    until_true no_shim containerd-shim-runc-v2
+    until_true no_shim $other_shim
 }
 
 # volume PATH PROPAGATION [MORE]: of the folder $shared.

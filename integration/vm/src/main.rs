@@ -21,7 +21,7 @@ const USAGE: &str = "\
 usage: rtc-vm build
        rtc-vm run [--rtc FILE] [--guest GUEST] COMMAND...
        rtc-vm shell [--rtc FILE] [--guest GUEST]
-       rtc-vm test [--rtc FILE] [--guest GUEST] [FILTER]
+       rtc-vm test [--rtc FILE] [--guest GUEST] [--own-shim] [FILTER]
 
 build  make the VM's image, if it is not in the cache
 run    boot a VM, run one command in it, end with its exit status
@@ -30,6 +30,7 @@ test   boot a VM, run the suites; FILTER is a part of a case's name
 
 FILE is rtc's executable, with its shim beside it; without them the workspace's own are built.
 guest:/PATH takes a runtime of the VM's instead, to check the suites themselves.
+--own-shim puts rtc's shim where the suites have runc's.
 GUEST is shell, systemd, debian12 or selinux; run and shell take the first of them without it, test all, two VMs at a time.";
 
 /// Longest time for a command of `run` and `shell`.
@@ -51,7 +52,7 @@ fn main() -> ExitCode {
 
 fn dispatch(args: &[String]) -> Result<u8> {
     let (command, mut rest) = args.split_first().context(USAGE)?;
-    let mut options = Options { rtc: None, guest: None };
+    let mut options = Options { rtc: None, guest: None, own_shim: false };
     loop {
         rest = match rest {
             [flag, file, rest @ ..] if flag == "--rtc" => {
@@ -60,6 +61,10 @@ fn dispatch(args: &[String]) -> Result<u8> {
             }
             [flag, name, rest @ ..] if flag == "--guest" => {
                 options.guest = Some(Guest::named(name)?);
+                rest
+            }
+            [flag, rest @ ..] if flag == "--own-shim" => {
+                options.own_shim = true;
                 rest
             }
             _ => break,
@@ -82,6 +87,7 @@ const SHIM: &str = "containerd-shim-rtc-v2";
 struct Options<'a> {
     rtc: Option<&'a str>,
     guest: Option<Guest>,
+    own_shim: bool,
 }
 
 /// What VMs of one run have in common.
@@ -92,6 +98,8 @@ struct Files {
     shim: PathBuf,
     /// rtc's executable, or the path of another runtime in the guest.
     rtc: Result<PathBuf, String>,
+    /// Whether rtc's shim stands in for runc's.
+    own_shim: bool,
 }
 
 impl Files {
@@ -103,7 +111,14 @@ impl Files {
         let beside = rtc.as_ref().ok().map(|file| file.with_file_name(SHIM)).filter(|shim| shim.is_file());
         let shim = beside.map_or_else(|| build::program("rtc-shim"), Ok)?;
         let image = Image::prepare()?;
-        Ok(Self { image, folder: StartFolder::new()?, agent: build::program("rtc-vm-agent")?, shim, rtc })
+        Ok(Self {
+            image,
+            folder: StartFolder::new()?,
+            agent: build::program("rtc-vm-agent")?,
+            shim,
+            rtc,
+            own_shim: options.own_shim,
+        })
     }
 
     /// Boots a VM with rtc, the agent, the suites and the whole-binary tests in it.
@@ -118,6 +133,9 @@ impl Files {
             Err(guest) => share.link(guest, "bin/rtc")?,
         }
         share.program(&self.shim, &format!("bin/{SHIM}"))?;
+        if self.own_shim {
+            share.link(&format!("bin/{SHIM}"), "own-shim")?;
+        }
         share.folder(&suite::folder(), "suites")?;
         for engine in ["podman", "docker", "containerd"] {
             share.folder(&suite::folder().join("../../contrib").join(engine), &format!("contrib/{engine}"))?;
