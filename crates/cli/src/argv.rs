@@ -233,7 +233,7 @@ mod tests {
         }
     }
 
-    /// Command lines that engines were seen to send (CONTRACT.md section 1).
+    /// Command lines that engines were seen to send.
     #[test]
     fn engines_lines() {
         for line in [

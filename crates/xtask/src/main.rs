@@ -13,24 +13,11 @@ mod packages;
 mod shell;
 mod suite;
 mod tidy;
+mod usage;
 
 use anyhow::{Result, bail};
 use std::process::ExitCode;
-
-const USAGE: &str = "\
-usage: cargo xtask COMMAND
-
-  demo          rtc's main job: a service with clients is saved, gone, and comes back
-  demo redis    the same with Debian's redis-server
-  test          every check: structure, format, lints, documentation, unit tests, real programs, engines in a VM
-  test fast     the same without the VM
-  test vm       the VM alone
-  ci STEP...    only the named steps of the test; without a name, lists them
-  tidy          the structure of the source alone
-  contrib       write completions and manual pages anew (the unit tests check that they are current)
-  deb           the Debian package, in target/debian
-  fuzz [TARGET] [SECONDS]   hostile input for the parsers, each for a minute or as long as said
-";
+use usage::USAGE;
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();

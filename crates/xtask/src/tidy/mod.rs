@@ -4,6 +4,7 @@
 //! and an excuse that excuses nothing is itself a finding.
 //! What clippy, rustfmt and rustc check is left to them.
 
+mod documents;
 mod exceptions;
 mod finding;
 mod layers;
@@ -28,6 +29,7 @@ pub(crate) fn run() -> Result<bool> {
     procfs::check(&tree, &mut findings);
     modules::check(&tree, &mut findings);
     layers::check(&tree, &mut findings);
+    documents::check(&tree, &mut findings);
     let mut exceptions = Exceptions::read(&shell::workspace().join(exceptions::FILE))?;
     findings.retain(|finding| !exceptions.excuse(finding));
     findings.extend(exceptions.unused());

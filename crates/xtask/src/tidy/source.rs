@@ -34,6 +34,13 @@ impl Source {
         Ok(Self { path: path.to_owned(), text, tokens, syntax, test_lines })
     }
 
+    /// The names of the functions that are tests.
+    pub(super) fn tests(&self) -> Vec<String> {
+        let mut finder = TestNames(Vec::new());
+        finder.visit_file(&self.syntax);
+        finder.0
+    }
+
     /// Whether the line belongs to a test.
     pub(super) fn in_test(&self, line: usize) -> bool {
         self.test_lines.iter().any(|lines| lines.contains(&line))
@@ -71,6 +78,16 @@ impl<'a> Visit<'a> for TestItems {
     }
 }
 
+struct TestNames(Vec<String>);
+
+impl<'a> Visit<'a> for TestNames {
+    fn visit_item_fn(&mut self, item: &'a syn::ItemFn) {
+        if is_test(&item.attrs) {
+            self.0.push(item.sig.ident.to_string());
+        }
+    }
+}
+
 fn lines(item: &impl Spanned) -> RangeInclusive<usize> {
     let span = item.span();
     span.start().line..=span.end().line
@@ -83,6 +100,8 @@ pub(super) struct Package {
     pub(super) dependencies: Vec<String>,
     /// The root files of its targets, relative to the workspace.
     pub(super) roots: Vec<String>,
+    /// The names of its targets.
+    pub(super) targets: Vec<String>,
 }
 
 /// Everything the rules look at.
@@ -142,6 +161,7 @@ fn packages(top: &Path) -> Result<Vec<Package>> {
             name: string(&package["name"]),
             dependencies: list(package, "dependencies").iter().map(|it| string(&it["name"])).collect(),
             roots: list(package, "targets").iter().map(|it| relative(string(&it["src_path"]))).collect(),
+            targets: list(package, "targets").iter().map(|it| string(&it["name"])).collect(),
         })
         .collect())
 }
