@@ -2,3 +2,6 @@
 #![no_main]
 
 rtc_sys::entry!(rtc::main);
+
+#[cfg(quick_start)]
+rtc_sys::quick_start!();

@@ -38,6 +38,8 @@ pub mod seccomp;
 pub mod shm;
 pub mod socket;
 pub mod socket_maker;
+#[cfg(all(target_arch = "x86_64", target_env = "gnu"))]
+pub mod start;
 pub mod tty;
 pub mod uffd;
 pub mod usage;
