@@ -1,5 +1,5 @@
 # Containerd with rtc behind its runc shim, driven by ctr.
-# seconds: 31
+# seconds: 48
 
 . /rtc/suites/ctr.sh
 how="--runc-binary /usr/local/bin/rtc"

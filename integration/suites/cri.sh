@@ -1,5 +1,5 @@
 # Kubernetes' way: containerd's CRI plugin with rtc, behind its own shim (handler rtc) and behind runc's (handler runc).
-# seconds: 66
+# seconds: 100
 
 suite=cri-test
 programs=/usr/bin

@@ -1,6 +1,6 @@
 # docker compose and docker build with rtc as the default runtime.
 # guest: systemd
-# seconds: 55
+# seconds: 78
 
 . /rtc/suites/dockerd.sh
 

@@ -1,5 +1,5 @@
 # Podman with rtc as its only runtime: the flows of its users, each looked at from inside the container too.
-# seconds: 147
+# seconds: 255
 
 . /rtc/suites/podman-common.sh
 

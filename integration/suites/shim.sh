@@ -1,5 +1,5 @@
 # Containerd with rtc behind its own shim, driven by ctr.
-# seconds: 39
+# seconds: 70
 
 . /rtc/suites/ctr.sh
 how="--runtime io.containerd.rtc.v2"

@@ -92,6 +92,7 @@ fn run(machine: &mut Machine, name: &str, filter: &str, report: &Report) -> Resu
             }
         }
     }
+    report.note(&format!("tests {name}"), began.elapsed());
     if outcome.code != 0 && !failed {
         report.fail(name, began.elapsed(), &outcome.to_string());
     }
