@@ -32,7 +32,7 @@ complete -c rtc -n "__fish_rtc_needs_command" -l log -d 'Append log messages to 
 complete -c rtc -n "__fish_rtc_needs_command" -l log-format -d 'Format of the log' -r -f -a "text\t'`time="…" level=error msg="…"`'
 json\t'`{"level":"error","msg":"…","time":"…"}`'"
 complete -c rtc -n "__fish_rtc_needs_command" -l root -d 'Directory that keeps the state of containers [default: /run/rtc, or $XDG_RUNTIME_DIR/rtc for other users than root]' -r -F
-complete -c rtc -n "__fish_rtc_needs_command" -l cgroup-manager -d 'Who makes the cgroups' -r -f -a "cgroupfs\t'Make cgroups as directories'
+complete -c rtc -n "__fish_rtc_needs_command" -l cgroup-manager -d 'Who makes the cgroups [default: cgroupfs, or systemd with --systemd-cgroup]' -r -f -a "cgroupfs\t'Make cgroups as directories'
 systemd\t'Ask systemd for a scope'
 disabled\t'Leave the container in the caller\'s cgroup'"
 complete -c rtc -n "__fish_rtc_needs_command" -l rootless -d 'Whether the caller is an ordinary user: the user\'s systemd, and no cgroup where none may be made' -r -f -a "true\t'Assume a caller without privilege'
@@ -46,23 +46,23 @@ complete -c rtc -n "__fish_rtc_needs_command" -s v -l version -d 'Print the vers
 complete -c rtc -n "__fish_rtc_needs_command" -f -a "check" -d 'check what this machine supports and what is missing'
 complete -c rtc -n "__fish_rtc_needs_command" -f -a "checkpoint" -d 'checkpoint a running container'
 complete -c rtc -n "__fish_rtc_needs_command" -f -a "create" -d 'create a container'
-complete -c rtc -n "__fish_rtc_needs_command" -f -a "delete" -d 'delete any resources held by the container often used with detached container'
-complete -c rtc -n "__fish_rtc_needs_command" -f -a "events" -d 'display container events such as OOM notifications, cpu, memory, and IO usage statistics'
-complete -c rtc -n "__fish_rtc_needs_command" -f -a "exec" -d 'execute new process inside the container'
-complete -c rtc -n "__fish_rtc_needs_command" -f -a "features" -d 'show the enabled features'
+complete -c rtc -n "__fish_rtc_needs_command" -f -a "delete" -d 'delete a container that has ended, and all that it held'
+complete -c rtc -n "__fish_rtc_needs_command" -f -a "events" -d 'print statistics of a container again and again, and kills for want of memory'
+complete -c rtc -n "__fish_rtc_needs_command" -f -a "exec" -d 'run another process in a container'
+complete -c rtc -n "__fish_rtc_needs_command" -f -a "features" -d 'print what this runtime supports, as JSON'
 complete -c rtc -n "__fish_rtc_needs_command" -f -a "install-shim" -d 'link this program as DIR/criu'
-complete -c rtc -n "__fish_rtc_needs_command" -f -a "kill" -d 'kill sends the specified signal (default: SIGTERM) to the container\'s init process'
-complete -c rtc -n "__fish_rtc_needs_command" -f -a "list" -d 'lists containers started by rtc with the given root'
-complete -c rtc -n "__fish_rtc_needs_command" -f -a "mounts" -d 'add or remove mounts from a running container'
-complete -c rtc -n "__fish_rtc_needs_command" -f -a "pause" -d 'pause suspends all processes inside the container'
-complete -c rtc -n "__fish_rtc_needs_command" -f -a "ps" -d 'ps displays the processes running inside a container'
-complete -c rtc -n "__fish_rtc_needs_command" -f -a "restore" -d 'restore a container from a previous checkpoint'
-complete -c rtc -n "__fish_rtc_needs_command" -f -a "resume" -d 'resumes all processes that have been previously paused'
+complete -c rtc -n "__fish_rtc_needs_command" -f -a "kill" -d 'send a signal to a container\'s first process (default: SIGTERM)'
+complete -c rtc -n "__fish_rtc_needs_command" -f -a "list" -d 'list the containers of the root directory'
+complete -c rtc -n "__fish_rtc_needs_command" -f -a "mounts" -d 'add mounts to a running container, or remove them'
+complete -c rtc -n "__fish_rtc_needs_command" -f -a "pause" -d 'suspend all processes of a container'
+complete -c rtc -n "__fish_rtc_needs_command" -f -a "ps" -d 'list the processes of a container'
+complete -c rtc -n "__fish_rtc_needs_command" -f -a "restore" -d 'restore a container from a checkpoint'
+complete -c rtc -n "__fish_rtc_needs_command" -f -a "resume" -d 'let a paused container run on'
 complete -c rtc -n "__fish_rtc_needs_command" -f -a "run" -d 'create and run a container'
-complete -c rtc -n "__fish_rtc_needs_command" -f -a "spec" -d 'create a new specification file'
-complete -c rtc -n "__fish_rtc_needs_command" -f -a "start" -d 'execute the user-defined process in a created container'
-complete -c rtc -n "__fish_rtc_needs_command" -f -a "state" -d 'output the state of a container'
-complete -c rtc -n "__fish_rtc_needs_command" -f -a "update" -d 'update container resource constraints'
+complete -c rtc -n "__fish_rtc_needs_command" -f -a "spec" -d 'write a config.json to begin with'
+complete -c rtc -n "__fish_rtc_needs_command" -f -a "start" -d 'start a created container\'s program'
+complete -c rtc -n "__fish_rtc_needs_command" -f -a "state" -d 'print the state of a container, as JSON'
+complete -c rtc -n "__fish_rtc_needs_command" -f -a "update" -d 'change the limits of a container'
 complete -c rtc -n "__fish_rtc_using_subcommand check" -s h -l help -d 'Print help'
 complete -c rtc -n "__fish_rtc_using_subcommand checkpoint" -l image-path -d 'Directory of the image [default: ./checkpoint]' -r -F
 complete -c rtc -n "__fish_rtc_using_subcommand checkpoint" -l work-path -d 'Directory for the log and statistics [default: the image directory]' -r -F
@@ -71,7 +71,7 @@ full\t'For criu: cgroups must not exist yet'
 strict\t'For criu: cgroups must exist'
 ignore\t'What rtc does in any case'"
 complete -c rtc -n "__fish_rtc_using_subcommand checkpoint" -l empty-ns -d 'Namespace whose contents to leave to others: network' -r
-complete -c rtc -n "__fish_rtc_using_subcommand checkpoint" -l network-lock -d 'Accepted; frozen processes need no lock of the network' -r
+complete -c rtc -n "__fish_rtc_using_subcommand checkpoint" -l network-lock -d 'Accepted; where connections need a lock it is by nftables' -r
 complete -c rtc -n "__fish_rtc_using_subcommand checkpoint" -l parent-path -d 'Earlier image, relative to the image directory; it must exist, but isn\'t needed' -r -F
 complete -c rtc -n "__fish_rtc_using_subcommand checkpoint" -l exec-timeout -d 'How many seconds to wait for the ends of processes that exec brought in [default: 5]' -r
 complete -c rtc -n "__fish_rtc_using_subcommand checkpoint" -l status-fd -d 'Only with --lazy-pages' -r
@@ -152,7 +152,7 @@ full\t'For criu: cgroups must not exist yet'
 strict\t'For criu: cgroups must exist'
 ignore\t'What rtc does in any case'"
 complete -c rtc -n "__fish_rtc_using_subcommand restore" -l empty-ns -d 'Namespace whose contents to leave to others: network' -r
-complete -c rtc -n "__fish_rtc_using_subcommand restore" -l network-lock -d 'Accepted; frozen processes need no lock of the network' -r
+complete -c rtc -n "__fish_rtc_using_subcommand restore" -l network-lock -d 'Accepted; where connections need a lock it is by nftables' -r
 complete -c rtc -n "__fish_rtc_using_subcommand restore" -l lsm-profile -d 'Security label for the processes instead of config.json\'s, as selinux:LABEL or apparmor:PROFILE' -r
 complete -c rtc -n "__fish_rtc_using_subcommand restore" -l lsm-mount-context -d 'SELinux context for mounts instead of config.json\'s' -r
 complete -c rtc -n "__fish_rtc_using_subcommand restore" -l no-pivot -d 'Use chroot-like means where pivot_root can\'t work, as on a ramdisk'

@@ -54,6 +54,15 @@ case_memory_limit_kills() {
     local status=0
     rtc run -b /run/bundles/hungry hungry || status=$?
     same 137 "$status"
+    rtc create -b /run/bundles/hungry hungry
+    rtc events --interval 100ms hungry > /tmp/events &
+    local listener=$!
+    until_true grep -q stats /tmp/events
+    rtc start hungry
+    # It ends with the container's last process.
+    wait $listener
+    contains "$(cat /tmp/events)" '{"type":"oom","id":"hungry"}'
+    rm /tmp/events
     finish hungry
 }
 

@@ -26,7 +26,7 @@ pub(crate) struct Global {
     /// Let systemd make the cgroups: cgroupsPath is then slice:prefix:name
     #[arg(long)]
     pub(crate) systemd_cgroup: bool,
-    /// Who makes the cgroups
+    /// Who makes the cgroups [default: cgroupfs, or systemd with --systemd-cgroup]
     #[arg(long, value_name = "MANAGER", value_enum)]
     pub(crate) cgroup_manager: Option<Manager>,
     /// Whether the caller is an ordinary user: the user's systemd, and no cgroup where none may be made

@@ -9,7 +9,7 @@ use oci_spec::runtime::{LinuxResources, Spec};
 use rtc_sys::Errno;
 use rustix::process::Signal;
 
-use crate::cgroup::{self, Cgroup, Hierarchy};
+use crate::cgroup::{self, Cgroup, Hierarchy, Watch};
 use crate::error::{Error, Kind, Result};
 use crate::notify_socket::{Listener, Readiness};
 use crate::proc::Proc;
@@ -431,6 +431,14 @@ impl Container {
         }
         let stats = self.need_cgroup()?.stats()?;
         serde_json::to_value(stats).map_err(|e| Error::new(Kind::System, e.to_string()))
+    }
+
+    /// Watches for kills for want of memory, and for the end of the last process.
+    ///
+    /// # Errors
+    /// The container has no cgroup.
+    pub fn watch(&self) -> Result<Watch> {
+        self.need_cgroup()?.watch()
     }
 
     fn need_cgroup(&self) -> Result<Cgroup> {

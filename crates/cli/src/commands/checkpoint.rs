@@ -105,7 +105,7 @@ pub(crate) struct Common {
     /// Accepted; there are no pages in parent images to drop
     #[arg(long)]
     pub(crate) auto_dedup: bool,
-    /// Accepted; frozen processes need no lock of the network
+    /// Accepted; where connections need a lock it is by nftables
     #[arg(long, value_name = "METHOD")]
     pub(crate) network_lock: Option<String>,
 }

@@ -7,7 +7,7 @@ use rtc_runtime::Kind;
 
 /// The arguments of `delete`.
 #[derive(Args, Debug)]
-#[command(about = "delete any resources held by the container often used with detached container")]
+#[command(about = "delete a container that has ended, and all that it held")]
 pub(crate) struct Delete {
     /// Kill the container first if it still runs; no error if it doesn't exist
     #[arg(long, short)]

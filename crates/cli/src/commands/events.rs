@@ -1,19 +1,17 @@
-//! `rtc events`: statistics of a container, once or again and again.
+//! `rtc events`: statistics of a container, once or again and again, and its kills for want of memory.
 
 use std::io::{self, Write};
-use std::os::fd::OwnedFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::session::Session;
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use rtc_runtime::Container;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rtc_runtime::cgroup::Event;
+use rtc_runtime::{Container, Status};
 
 /// The arguments of `events`.
 #[derive(Args, Debug)]
-#[command(about = "display container events such as OOM notifications, cpu, memory, and IO usage statistics")]
+#[command(about = "print statistics of a container again and again, and kills for want of memory")]
 pub(crate) struct Events {
     /// Time between two statistics, as 5s, 500ms or 1m
     #[arg(long, value_name = "DURATION", default_value = "5s")]
@@ -32,31 +30,39 @@ impl Events {
     pub(crate) fn run(self, session: &Session) -> Result<u8> {
         let container = session.container(&self.id)?;
         if self.stats {
-            return emit(&container).map(|()| 0);
+            return emit_stats(&container).map(|()| 0);
         }
         let interval = duration(&self.interval).with_context(|| format!("--interval {}", self.interval))?;
-        let pid = container.init_pid().and_then(Pid::from_raw).context("container not running")?;
-        let init = pidfd_open(pid, PidfdFlags::empty())?;
-        let interval = Timespec::try_from(interval)?;
-        // Between two statistics init's end is waited for, which ends this command.
-        while poll(&mut [PollFd::new(&init, PollFlags::IN)], Some(&interval))? == 0 {
-            match emit(&container) {
-                Err(_) if init_ended(&init)? => break,
-                other => other?,
+        if container.status()? == Status::Stopped {
+            bail!("container not running");
+        }
+        let mut watch = container.watch()?;
+        let mut last = Instant::now();
+        loop {
+            match watch.next(interval.saturating_sub(last.elapsed()))? {
+                Event::OutOfMemory => emit(&container, "oom", "")?,
+                Event::Empty => return Ok(0),
+                Event::Timeout => {
+                    match emit_stats(&container) {
+                        // Other processes may live on where the pid namespace isn't the container's.
+                        Err(_) if container.status()? == Status::Stopped => return Ok(0),
+                        other => other?,
+                    }
+                    last = Instant::now();
+                }
             }
         }
-        Ok(0)
     }
 }
 
-fn init_ended(init: &OwnedFd) -> Result<bool> {
-    Ok(poll(&mut [PollFd::new(init, PollFlags::IN)], Some(&Timespec::default()))? > 0)
+fn emit_stats(container: &Container) -> Result<()> {
+    emit(container, "stats", &format!(",\"data\":{}", container.stats()?))
 }
 
 /// One line: type and id first, as the callers of runc match it.
-fn emit(container: &Container) -> Result<()> {
+fn emit(container: &Container, kind: &str, data: &str) -> Result<()> {
     let id = serde_json::to_string(container.id())?;
-    let line = format!("{{\"type\":\"stats\",\"id\":{id},\"data\":{}}}\n", container.stats()?);
+    let line = format!("{{\"type\":\"{kind}\",\"id\":{id}{data}}}\n");
     io::stdout().write_all(line.as_bytes()).context("write to stdout")
 }
 

@@ -18,7 +18,7 @@ const DESCRIPTION: &str = "   \
 
 /// The arguments of `exec`.
 #[derive(Args, Debug)]
-#[command(about = "execute new process inside the container", after_help = DESCRIPTION)]
+#[command(about = "run another process in a container", after_help = DESCRIPTION)]
 pub(crate) struct Exec {
     /// Socket that gets the master end of the process's terminal
     #[arg(long, value_name = "SOCKET")]

@@ -10,7 +10,7 @@ use serde_json::ser::{PrettyFormatter, Serializer};
 
 /// `features` has no arguments.
 #[derive(Args, Debug)]
-#[command(about = "show the enabled features")]
+#[command(about = "print what this runtime supports, as JSON")]
 pub(crate) struct Features {}
 
 impl Features {

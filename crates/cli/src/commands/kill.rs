@@ -10,7 +10,7 @@ const DESCRIPTION: &str = "   \
 
 /// The arguments of `kill`.
 #[derive(Args, Debug)]
-#[command(about = "kill sends the specified signal (default: SIGTERM) to the container's init process")]
+#[command(about = "send a signal to a container's first process (default: SIGTERM)")]
 #[command(after_help = DESCRIPTION)]
 pub(crate) struct Kill {
     /// Send the signal to all processes of the container; no error if it has stopped

@@ -11,7 +11,7 @@ use rtc_runtime::{Kind, OciState};
 
 /// The flags of `list`.
 #[derive(Args, Debug)]
-#[command(about = "lists containers started by rtc with the given root")]
+#[command(about = "list the containers of the root directory")]
 pub(crate) struct List {
     /// Table or JSON
     #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t)]

@@ -16,7 +16,7 @@ const DESCRIPTION: &str = "   \
 
 /// The arguments of `mounts`.
 #[derive(Args, Debug)]
-#[command(about = "add or remove mounts from a running container", after_help = DESCRIPTION)]
+#[command(about = "add mounts to a running container, or remove them", after_help = DESCRIPTION)]
 pub(crate) struct Mounts {
     /// What to do
     #[arg(value_name = "add|remove", value_enum)]

@@ -6,7 +6,7 @@ use clap::Args;
 
 /// The arguments of `pause`.
 #[derive(Args, Debug)]
-#[command(about = "pause suspends all processes inside the container")]
+#[command(about = "suspend all processes of a container")]
 pub(crate) struct Pause {
     /// The container
     #[arg(value_name = "container-id")]

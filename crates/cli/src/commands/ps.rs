@@ -19,7 +19,7 @@ const DESCRIPTION: &str = "   \
 
 /// The arguments of `ps`.
 #[derive(Args, Debug)]
-#[command(about = "ps displays the processes running inside a container", after_help = DESCRIPTION)]
+#[command(about = "list the processes of a container", after_help = DESCRIPTION)]
 pub(crate) struct Ps {
     /// Table or JSON array of process ids
     #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t)]

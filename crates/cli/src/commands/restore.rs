@@ -24,7 +24,7 @@ const DESCRIPTION: &str = "   \
 
 /// The flags of `restore`.
 #[derive(Args, Debug)]
-#[command(about = "restore a container from a previous checkpoint", after_help = DESCRIPTION)]
+#[command(about = "restore a container from a checkpoint", after_help = DESCRIPTION)]
 pub(crate) struct Restore {
     #[command(flatten)]
     pub(crate) common: create::Common,

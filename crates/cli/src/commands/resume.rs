@@ -6,7 +6,7 @@ use clap::Args;
 
 /// The arguments of `resume`.
 #[derive(Args, Debug)]
-#[command(about = "resumes all processes that have been previously paused")]
+#[command(about = "let a paused container run on")]
 pub(crate) struct Resume {
     /// The container
     #[arg(value_name = "container-id")]

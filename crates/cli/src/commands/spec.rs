@@ -16,7 +16,7 @@ const DESCRIPTION: &str = "   \
 
 /// The flags of `spec`.
 #[derive(Args, Debug)]
-#[command(about = "create a new specification file", after_help = DESCRIPTION)]
+#[command(about = "write a config.json to begin with", after_help = DESCRIPTION)]
 pub(crate) struct Spec {
     /// Directory to write config.json to [default: the current directory]
     #[arg(long, short, value_name = "DIR")]

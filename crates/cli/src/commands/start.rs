@@ -6,7 +6,7 @@ use clap::Args;
 
 /// The arguments of `start`.
 #[derive(Args, Debug)]
-#[command(about = "execute the user-defined process in a created container")]
+#[command(about = "start a created container's program")]
 pub(crate) struct Start {
     /// The container
     #[arg(value_name = "container-id")]

@@ -8,7 +8,7 @@ use clap::Args;
 
 /// The arguments of `state`.
 #[derive(Args, Debug)]
-#[command(about = "output the state of a container")]
+#[command(about = "print the state of a container, as JSON")]
 pub(crate) struct State {
     /// The container
     #[arg(value_name = "container-id")]

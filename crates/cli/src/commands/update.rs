@@ -17,7 +17,7 @@ const DESCRIPTION: &str = "   \
 
 /// The arguments of `update`.
 #[derive(Args, Debug)]
-#[command(about = "update container resource constraints", after_help = DESCRIPTION)]
+#[command(about = "change the limits of a container", after_help = DESCRIPTION)]
 pub(crate) struct Update {
     /// File with the new limits, or - for stdin; other flags are ignored then
     #[arg(long, short, value_name = "FILE")]
