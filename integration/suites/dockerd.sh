@@ -11,10 +11,7 @@ start_docker() {
     # The daemon of Debian's package refuses to start without a program of this name; BuildKit calls it by the name.
     [ -e /usr/local/bin/runc ] || ln -s rtc /usr/local/bin/runc
     mkdir -p /etc/docker
-    local runtimes=daemon.json
-    [ -z "$own_shim" ] || runtimes=daemon-shim.json
-    jq --slurpfile other /rtc/contrib/docker/$runtimes ".runtimes = \$other[0].runtimes | $1" /rtc/contrib/docker/daemon.json \
-        > /etc/docker/daemon.json
+    jq "$1" /rtc/contrib/docker/daemon.json > /etc/docker/daemon.json
     restart_docker
     docker image inspect -f '{{.Id}}' $image || import_image
 }

@@ -5,6 +5,7 @@
 
 mod edges;
 mod generations;
+mod leaks;
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
