@@ -65,7 +65,8 @@ fn output_to_a_file() {
 
 #[test]
 fn signals_are_passed_on() {
-    let script = "trap 'echo usr1' USR1; trap 'exit 5' TERM; echo ready; while :; do usleep 1000; done";
+    let script = "trap 'echo usr1' USR1; trap 'echo pipe' PIPE; trap 'exit 6' WINCH; trap 'exit 5' TERM; echo ready; \
+                  while :; do usleep 1000; done";
     let bundle = Bundle::new(&["sh", "-c", script]);
     let mut run = bundle.spawn("run", &[]);
     let mut out = run.stdout.take().unwrap();
@@ -78,6 +79,10 @@ fn signals_are_passed_on() {
     let pid = Pid::from_child(&run);
     kill_process(pid, Signal::USR1).unwrap();
     expect("usr1\n");
+    // Of a window that the container has no part in.
+    kill_process(pid, Signal::WINCH).unwrap();
+    kill_process(pid, Signal::PIPE).unwrap();
+    expect("pipe\n");
     kill_process(pid, Signal::TERM).unwrap();
     assert_eq!(finish(run).status, 5);
     bundle.assert_gone();

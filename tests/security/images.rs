@@ -163,18 +163,23 @@ fn links_at_places_of_mounts() {
     untouched(&bundle, &outside);
 }
 
-/// CVE-2023-25809: without a cgroup namespace a container sees its own cgroup and nothing above it.
+/// CVE-2023-25809: in a user namespace, without a cgroup namespace, a container sees its own cgroup and nothing above it.
 #[test]
 fn the_cgroup_hierarchy() {
     let bundle = Bundle::new(&["sh", "-c", "grep ' /cg ' /proc/self/mountinfo; cat /cg/cgroup.procs; ls /cg/.."]);
     let bundle = bundle.with(|config| {
         let options = json!(["ro", "nosuid"]);
         mounts(config).push(json!({ "destination": "/cg", "type": "cgroup", "source": "cgroup", "options": options }));
+        config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({ "type": "user" }));
+        let maps = json!([{ "containerID": 0, "hostID": 0, "size": 1 }]);
+        config["linux"]["uidMappings"] = maps.clone();
+        config["linux"]["gidMappings"] = maps;
     });
     let output = bundle.call("run", &[]).ok();
     let fields: Vec<_> = output.lines().next().unwrap().split(' ').collect();
     assert!(fields[3].ends_with(&bundle.id), "its root is the container's cgroup: {output}");
     assert!(fields[5].starts_with("ro,"), "{output}");
+    assert!(!fields[6].starts_with("shared:"), "no peer of the host's: {output}");
     let (procs, above): (Vec<&str>, Vec<&str>) = output.lines().skip(1).partition(|line| line.parse::<u32>().is_ok());
     assert!(procs.contains(&"1") && procs.iter().all(|pid| pid.parse::<u32>().unwrap() < 10), "{output}");
     assert!(above.contains(&"bin"), "above it is the container's root: {output}");

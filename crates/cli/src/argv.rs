@@ -11,7 +11,7 @@ use clap::{Arg, ArgAction, Command};
 
 /// Rewrites the arguments after argv\[0\]:
 /// * `-long` becomes `--long` where the command has an option of that name;
-/// * `--flag=true` becomes `--flag`, and `--flag=false` is left out;
+/// * `--flag=true` becomes `--flag`, and `--flag=false` is left out, also `-f=true`, in every way that Go writes them;
 /// * an option with an empty value is left out;
 /// * `help COMMAND` becomes `COMMAND -h`, and so do crun's `COMMAND -?` and `COMMAND --usage`;
 /// * `exec ID PROGRAM …` and `ps ID …` get a `--` in front of what belongs to the program or to ps.
@@ -104,20 +104,29 @@ fn option(command: &Command, arg: &OsStr, out: &mut Vec<OsString>) -> bool {
     let equals = body.iter().position(|b| *b == b'=');
     let name = std::str::from_utf8(&body[..equals.unwrap_or(body.len())]).unwrap_or("");
     let long = (double || name.len() > 1).then(|| find(command, |a| is_called(a, name))).flatten();
-    let Some(found) = long else {
-        let short = name.chars().next().filter(|_| !double && name.len() == 1 && equals.is_none());
-        let takes = short.and_then(|c| find(command, |a| a.get_short() == Some(c))).is_some_and(takes_value);
+    let short = name.chars().next().filter(|_| name.len() == 1);
+    let Some(found) = long.or_else(|| find(command, |a| short.is_some() && a.get_short() == short)) else {
         out.push(arg.to_owned());
-        return takes;
+        return false;
     };
     let value = equals.map(|at| &body[at + 1..]);
-    match (takes_value(found), value) {
-        (false, Some(b"false")) => return false,
-        (false, Some(b"true")) => out.push(format!("--{name}").into()),
-        (true, Some(b"")) => {}
-        _ => out.push(OsString::from_vec([b"--", body].concat())),
+    let dashes: &[u8] = if long.is_some() { b"--" } else { b"-" };
+    match (takes_value(found), value.and_then(truth)) {
+        (false, Some(false)) => return false,
+        (false, Some(true)) => out.push(OsString::from_vec([dashes, name.as_bytes()].concat())),
+        _ if takes_value(found) && value == Some(b"") => {}
+        _ => out.push(OsString::from_vec([dashes, body].concat())),
     }
     takes_value(found) && value.is_none()
+}
+
+/// A boolean as Go's strconv.ParseBool reads it.
+fn truth(word: &[u8]) -> Option<bool> {
+    match word {
+        b"1" | b"t" | b"T" | b"true" | b"TRUE" | b"True" => Some(true),
+        b"0" | b"f" | b"F" | b"false" | b"FALSE" | b"False" => Some(false),
+        _ => None,
+    }
 }
 
 fn find(command: &Command, wanted: impl Fn(&Arg) -> bool) -> Option<&Arg> {
@@ -211,6 +220,8 @@ mod tests {
             ("restore -no-subreaper -bundle b -pid-file=p id", "restore --no-subreaper --bundle b --pid-file=p id"),
             ("--debug=true --systemd-cgroup=false state a", "--debug state a"),
             ("-root /r list", "--root /r list"),
+            ("exec -t=false -d=1 --no-new-privs=T -u=5 a true", "exec -d --no-new-privs -u=5 a -- true"),
+            ("--systemd-cgroup=0 list -q=TRUE --f=json", "list -q -f=json"),
             // A value is not an option, even if it looks like one.
             ("create --bundle -root a", "create --bundle -root a"),
             ("update --memory -1 a", "update --memory -1 a"),

@@ -16,9 +16,9 @@ use rustix::process::{Pid, PidfdFlags, WaitOptions, WaitStatus, pidfd_open, set_
 
 use crate::terminal::{Interests, Terminal};
 
-/// Signals that stay with rtc: faults of its own, job control of the caller's shell, and what a broken pipe or
-/// out-of-band data of rtc's own descriptors raise.
-const OWN: [Signal; 9] = [
+/// Signals that stay with rtc: faults of its own, job control of the caller's shell, and what out-of-band data of rtc's
+/// own descriptors raise.
+const OWN: [Signal; 8] = [
     Signal::SIGSEGV,
     Signal::SIGBUS,
     Signal::SIGFPE,
@@ -26,7 +26,6 @@ const OWN: [Signal; 9] = [
     Signal::SIGTRAP,
     Signal::SIGTTIN,
     Signal::SIGTTOU,
-    Signal::SIGPIPE,
     Signal::SIGURG,
 ];
 
@@ -124,9 +123,15 @@ impl Foreground {
         while let Some(info) = self.signals.read_signal().call("read", "signalfd")? {
             const SIGCHLD: u32 = Signal::SIGCHLD as u32;
             const SIGWINCH: u32 = Signal::SIGWINCH as u32;
+            const SIGPIPE: u32 = Signal::SIGPIPE as u32;
             match (info.ssi_signo, terminal) {
                 (SIGCHLD, _) => {}
                 (SIGWINCH, Some(terminal)) => terminal.resize(),
+                // It is of the caller's window, which a container without a terminal doesn't see: to a web server it
+                // would be the order to end.
+                (SIGWINCH, None) => {}
+                // A broken pipe of rtc's own.
+                (SIGPIPE, _) if info.ssi_pid == std::process::id() => {}
                 // ESRCH: it has ended, and the next look finds it.
                 (number, _) => drop(i32::try_from(number).map(|number| send_signal(pidfd.as_fd(), number))),
             }

@@ -101,8 +101,10 @@ pub(crate) enum Manager {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Rootless {
     /// Assume a caller without privilege.
+    #[value(aliases = ["1", "t", "T", "TRUE", "True"])]
     True,
     /// Assume a caller with privilege.
+    #[value(aliases = ["0", "f", "F", "FALSE", "False"])]
     False,
     /// Look at the user and the user namespace.
     #[default]

@@ -31,6 +31,7 @@ use clap::FromArgMatches;
 use clap::error::ErrorKind;
 
 use cli::{Cli, Command};
+use global::Global;
 use session::Session;
 
 /// The exit status of a failure, except of `exec`.
@@ -63,17 +64,26 @@ pub fn main() -> u8 {
 /// Reads the command line. What ends there, help or a complaint, is printed, and its exit status is the error.
 fn parse(program: &'static str, args: impl Iterator<Item = OsString>) -> Result<Cli, u8> {
     let mut root = cli::root(program);
-    let complain = |text: String| {
-        logger::fail(&text);
-        FAILURE
-    };
-    let args = argv::normalise(&mut root, args, |name| cli::find(program, name)).map_err(complain)?;
+    let typed: Vec<OsString> = args.collect();
+    let args = argv::normalise(&mut root, typed.iter().cloned(), |name| cli::find(program, name))
+        .map_err(|text| complain(program, typed, &text))?;
     let parsed = root.try_get_matches_from_mut(&args).and_then(|matches| Cli::from_arg_matches(&matches));
     parsed.map_err(|error| match error.kind() {
         ErrorKind::DisplayHelp if root.has_subcommands() => print(&error.to_string()),
         ErrorKind::DisplayHelp => print(&cli::complete(program).render_help().to_string()),
-        _ => complain(argv::complaint(&root, &error)),
+        _ => complain(program, args, &argv::complaint(&root, &error)),
     })
+}
+
+/// Reports what is wrong with a command line, to the log that it names as far as it can be read.
+fn complain(program: &'static str, args: Vec<OsString>, text: &str) -> u8 {
+    let matches = cli::root(program).ignore_errors(true).try_get_matches_from(args);
+    if let Ok(global) = matches.and_then(|matches| Global::from_arg_matches(&matches)) {
+        // Where that fails the complaint goes to stderr.
+        let _ = logger::start(global.log.as_deref(), global.log_format, global.level());
+    }
+    logger::fail(text);
+    FAILURE
 }
 
 fn run(program: &'static str, cli: Cli) -> u8 {

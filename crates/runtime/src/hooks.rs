@@ -1,12 +1,14 @@
 //! Hooks: programs that config.json wants run at six points of a container's life, with its state on their stdin.
 //!
-//! | hook | when | where |
-//! |---|---|---|
-//! | prestart, createRuntime | namespaces made, before pivot_root | runtime's namespaces |
-//! | createContainer | after those, before pivot_root | container's namespaces |
-//! | startContainer | at start, before the program | container's namespaces |
-//! | poststart | the program runs | runtime's namespaces |
-//! | poststop | the container is deleted | runtime's namespaces |
+//! | hook | when | where | working directory |
+//! |---|---|---|---|
+//! | prestart, createRuntime | namespaces made, before pivot_root | runtime's namespaces | the bundle |
+//! | createContainer | after those, before pivot_root | container's namespaces | the root file system |
+//! | startContainer | at start, before the program | container's namespaces | the program's |
+//! | poststart | the program runs | runtime's namespaces | the bundle |
+//! | poststop | the container is deleted | runtime's namespaces | the bundle |
+//!
+//! The directories are runc's; the specification names none.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -14,6 +16,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
@@ -80,12 +83,25 @@ fn each<'a>(
     environment: Option<&'a [String]>,
     outputs: &'a Outputs,
 ) -> impl Iterator<Item = Result<()>> + 'a {
+    let directory = directory(name, state).map(Path::to_owned);
     let state = serde_json::to_vec(state).map_err(|e| e.to_string());
     hooks.iter().enumerate().map(move |(index, hook)| {
         let state = state.as_ref().map_err(|e| Error::new(Kind::System, e.clone()))?;
         log::debug!("running {name} hook #{index}: {}", hook.path().display());
-        run_one(hook, state, environment, outputs).context(|| format!("error running {name} hook #{index}"))
+        run_one(hook, state, environment, directory.as_deref(), outputs)
+            .context(|| format!("error running {name} hook #{index}"))
     })
+}
+
+/// Where hooks of a kind run, if not where the caller does: the bundle may be gone by the container's end, or have no
+/// way to it in a user namespace.
+fn directory<'a>(name: &str, state: &'a OciState) -> Option<&'a Path> {
+    let directory = match name {
+        "startContainer" => return None,
+        "createContainer" => &state.rootfs,
+        _ => &state.bundle,
+    };
+    directory.join(".").is_dir().then_some(directory)
 }
 
 /// The files that annotations name for what hooks write, open for appending.
@@ -131,7 +147,13 @@ fn output_file(output: Option<&Output>, name: &str) -> Result<File> {
     output.map_or_else(|| memory_file(name), |output| Ok(output.file.try_clone().call("dup", &output.path)?))
 }
 
-fn run_one(hook: &Hook, state: &[u8], environment: Option<&[String]>, outputs: &Outputs) -> Result<()> {
+fn run_one(
+    hook: &Hook,
+    state: &[u8],
+    environment: Option<&[String]>,
+    directory: Option<&Path>,
+    outputs: &Outputs,
+) -> Result<()> {
     if !hook.path().is_absolute() {
         return Err(Error::new(Kind::Invalid, format!("path {} is not absolute", hook.path().display())));
     }
@@ -156,6 +178,9 @@ fn run_one(hook: &Hook, state: &[u8], environment: Option<&[String]>, outputs: &
         command.env_clear();
         // An entry without a value is no variable: runc and crun pass it on, and no program can find it.
         command.envs(environment.iter().filter_map(|entry| entry.split_once('=')));
+    }
+    if let Some(directory) = directory {
+        command.current_dir(directory);
     }
     let child = rtc_sys::process::with_default_signals(&mut command).spawn().call("exec", hook.path().display())?;
     let status = wait(child, timeout)?;
@@ -261,6 +286,17 @@ mod tests {
             serde_json::to_string(script).unwrap()
         ));
         run("prestart", &[ok], &state()).unwrap();
+    }
+
+    #[test]
+    fn hooks_run_in_the_bundle_or_the_root() {
+        let state = OciState { bundle: "/usr".into(), rootfs: "/usr/bin".into(), ..state() };
+        let at = |path: &str| hook(&format!(r#"{{"path":"/bin/sh","args":["sh","-c","test $(pwd) = {path}"]}}"#));
+        run("poststart", &[at("/usr")], &state).unwrap();
+        run("createContainer", &[at("/usr/bin")], &state).unwrap();
+        let here = std::env::current_dir().unwrap();
+        let gone = OciState { bundle: "/nothing/here".into(), ..state };
+        run("poststop", &[at(here.to_str().unwrap())], &gone).unwrap();
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Linux, Mount};
 use rtc_sys::clone::{flags, setns};
+use rtc_sys::mount::propagation;
 use rtc_sys::{CallExt, Errno};
 use rustix::mount::UnmountFlags;
 
@@ -45,6 +46,7 @@ impl Container {
             cgroup: cgroup.as_ref(),
             proc: &proc,
             from_outside: true,
+            propagation: propagation::SLAVE,
         };
         let here = std::env::current_dir().call("getcwd", "")?;
         let mut plans = opener.all(&mounts, &here, &self.record.rootfs)?;

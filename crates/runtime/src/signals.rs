@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Kind, Result};
 
-/// The number of a signal given as name (`TERM`, `SIGTERM`, `sigterm`) or number.
+/// The number of a signal given as name (`TERM`, `SIGTERM`, `sigterm`) or number; of nothing, SIGTERM's, as for runc.
 ///
 /// # Errors
 /// [`Kind::Invalid`] with `unknown signal "BOGUS"`.
@@ -10,6 +10,9 @@ pub fn parse_signal(text: &str) -> Result<i32> {
     let unknown = || Error::new(Kind::Invalid, format!("unknown signal {text:?}"));
     if let Ok(number) = text.parse::<i32>() {
         return if (0..=64).contains(&number) { Ok(number) } else { Err(unknown()) };
+    }
+    if text.is_empty() {
+        return Ok(libc::SIGTERM);
     }
     let name = text.to_ascii_uppercase();
     let plain = name.strip_prefix("SIG").unwrap_or(&name);
@@ -37,6 +40,7 @@ mod tests {
         assert_eq!(parse_signal("usr1").unwrap(), 10);
         assert_eq!(parse_signal("9").unwrap(), 9);
         assert_eq!(parse_signal("0").unwrap(), 0);
+        assert_eq!(parse_signal("").unwrap(), 15);
         assert_eq!(parse_signal("RTMIN+3").unwrap(), 37);
         assert_eq!(parse_signal("SIGRTMAX-1").unwrap(), 63);
         assert_eq!(parse_signal("BOGUS").unwrap_err().to_string(), "unknown signal \"BOGUS\"");

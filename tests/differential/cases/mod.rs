@@ -1,6 +1,7 @@
 //! The cases.
 
 mod corners;
+mod habits;
 mod hooks;
 mod lifecycle;
 mod mounts;
@@ -20,6 +21,7 @@ pub(crate) fn all() -> Vec<Case> {
         hooks::all(),
         statements::all(),
         corners::all(),
+        habits::all(),
     ]
     .into_iter()
     .flatten()

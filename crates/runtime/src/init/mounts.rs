@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use oci_spec::runtime::Mount;
 use rtc_sys::CallExt;
 use rtc_sys::clone::flags;
-use rtc_sys::mount::attr;
+use rtc_sys::mount::{attr, propagation};
 
 use crate::cgroup::{Cgroup, Hierarchy};
 use crate::error::{Context, Error, Kind, Result};
@@ -25,6 +25,8 @@ pub(crate) struct Opener<'a> {
     pub(crate) proc: &'a Proc,
     /// Who mounts sees nothing of the host: every source of its is opened here.
     pub(crate) from_outside: bool,
+    /// What the host's mounts become for the container ([`of_the_hosts_mounts`](crate::rootfs::pivot::of_the_hosts_mounts)).
+    pub(crate) propagation: u64,
 }
 
 impl Opener<'_> {
@@ -86,7 +88,21 @@ impl Opener<'_> {
     }
 
     /// Opens the source where the child couldn't, or couldn't map its ids.
+    ///
+    /// A clone of a shared mount is its peer, and what the container mounts or unmounts below it would be so on the
+    /// host: it gets the type that the child gives to its copy of the host's mounts.
     fn open(&self, kind: &MountKind, options: &MountOptions, idmapped: bool) -> Result<Option<OwnedFd>> {
+        let tree = self.clone_source(kind, options, idmapped)?;
+        match &tree {
+            Some(tree) if self.propagation != propagation::SHARED => {
+                tree::set_propagation(tree.as_fd(), true, self.propagation)?;
+            }
+            _ => {}
+        }
+        Ok(tree)
+    }
+
+    fn clone_source(&self, kind: &MountKind, options: &MountOptions, idmapped: bool) -> Result<Option<OwnedFd>> {
         match kind {
             MountKind::Bind(BindSource::Host(source))
                 if idmapped || self.from_outside || self.namespaces.has_user() =>
@@ -98,14 +114,28 @@ impl Opener<'_> {
                 }
                 Ok(Some(tree))
             }
-            MountKind::Cgroup if !self.namespaces.has(flags::NEWCGROUP) => match self.cgroup {
-                Some(cgroup) => Ok(Some(tree::clone_fd(cgroup.dirfd(), Bind::One)?)),
-                None => {
-                    let own = Hierarchy::find()?.open_of(i32::try_from(std::process::id()).unwrap_or(0))?;
-                    Ok(Some(tree::clone_fd(own.dirfd(), Bind::One)?))
-                }
-            },
+            MountKind::Cgroup if !self.namespaces.has(flags::NEWCGROUP) => self.hierarchy().map(Some),
             _ => Ok(None),
+        }
+    }
+
+    /// What a container without a cgroup namespace sees of the hierarchy: all of it, for /proc/PID/cgroup has paths from
+    /// its root; in a user namespace its own cgroup alone, as rootless containers are each other's owners
+    /// (CVE-2023-25809).
+    ///
+    /// It is no new mount: one made in the host's cgroup namespace takes nsdelegate and the like from all others
+    /// (kernel/cgroup/cgroup.c, `apply_cgroup_root_flags`).
+    fn hierarchy(&self) -> Result<OwnedFd> {
+        let hierarchy = Hierarchy::find()?;
+        if !self.namespaces.has_user() {
+            return Ok(tree::clone_path(hierarchy.mountpoint(), Bind::One)?);
+        }
+        match self.cgroup {
+            Some(cgroup) => Ok(tree::clone_fd(cgroup.dirfd(), Bind::One)?),
+            None => {
+                let own = hierarchy.open_of(i32::try_from(std::process::id()).unwrap_or(0))?;
+                Ok(tree::clone_fd(own.dirfd(), Bind::One)?)
+            }
         }
     }
 

@@ -22,7 +22,7 @@ use crate::proc::Proc;
 use crate::rootfs::device::{self, Device};
 use crate::rootfs::mount::{MountKind, MountPlan};
 use crate::rootfs::options::{Bind, propagation_type};
-use crate::rootfs::pivot::RootPlan;
+use crate::rootfs::pivot::{self, RootPlan};
 use crate::rootfs::tree;
 use crate::seccomp::{self, Filter};
 use crate::spec::annotations;
@@ -143,12 +143,20 @@ impl InitPlan {
         }
         let list = |maps: &Option<Vec<_>>| maps.clone().unwrap_or_default();
         let id_maps = IdMaps::new(&list(linux.uid_mappings()), &list(linux.gid_mappings()));
-        let opener = Opener { namespaces: &namespaces, id_maps: &id_maps, cgroup, proc, from_outside: false };
+        let propagation = linux.rootfs_propagation().as_deref().and_then(propagation_type);
+        let opener = Opener {
+            namespaces: &namespaces,
+            id_maps: &id_maps,
+            cgroup,
+            proc,
+            from_outside: false,
+            propagation: pivot::of_the_hosts_mounts(propagation, namespaces.has_user()),
+        };
         let mounts = opener.all(spec.mounts().as_deref().unwrap_or_default(), &bundle.dir, &bundle.rootfs)?;
         let is_dev = |mount: &MountPlan| mount.destination == Path::new("/dev");
         Ok(Self {
             root: RootPlan {
-                propagation: linux.rootfs_propagation().as_deref().and_then(propagation_type),
+                propagation,
                 rootfs: bundle.rootfs.clone(),
                 anchor,
                 own_place: spec.hooks().as_ref().is_some_and(hooks::before_the_pivot),

@@ -239,8 +239,8 @@ impl<'a> Mounter<'a> {
         Ok(tree)
     }
 
-    /// The container's cgroup: a new mount shows just it in a private cgroup namespace; without one, a bind mount of
-    /// its directory, so that the rest of the hierarchy stays out of reach (CVE-2023-25809).
+    /// The cgroup hierarchy: a new mount in a private cgroup namespace, which shows the container's own; without one,
+    /// what the parent has opened of it.
     fn cgroup(&mut self, plan: &mut MountPlan) -> Result<OwnedFd> {
         procfs::check_path(&plan.destination, false)?;
         let place = self.ordinary_directory(&plan.destination, "cgroup")?;

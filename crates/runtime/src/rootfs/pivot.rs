@@ -34,12 +34,7 @@ pub(crate) struct RootPlan {
 /// it does for hooks, but where a user namespace has no way to that directory.
 pub(crate) fn attach_root(plan: &mut RootPlan, tree: OwnedFd) -> Result<RootDir> {
     let host = open_directory(Path::new("/"))?;
-    let kind = plan.propagation.map_or(propagation::SLAVE, |(kind, _)| match kind {
-        propagation::SHARED => propagation::SHARED,
-        propagation::PRIVATE => propagation::PRIVATE,
-        // An unbindable host tree couldn't be the source of bind mounts.
-        _ => propagation::SLAVE,
-    });
+    let kind = of_the_hosts_mounts(plan.propagation, false);
     if is_shared(plan) {
         plan.own_place = true;
         let target = open_directory(&plan.rootfs)?;
@@ -58,6 +53,17 @@ pub(crate) fn attach_root(plan: &mut RootPlan, tree: OwnedFd) -> Result<RootDir>
         tree::attach(&tree, own.as_ref().unwrap_or(&host)).context(|| "attach the root file system")?;
     }
     Ok(RootDir::new(tree))
+}
+
+/// What the host's mounts become in a container whose root is to have a type, in a user namespace or not.
+pub(crate) fn of_the_hosts_mounts(root: Option<(u64, bool)>, user_namespace: bool) -> u64 {
+    match root {
+        // In a mount namespace of another owner's the kernel has made them slaves (mount_namespaces(7)).
+        Some((propagation::SHARED, _)) if !user_namespace => propagation::SHARED,
+        Some((propagation::PRIVATE, _)) => propagation::PRIVATE,
+        // An unbindable host tree couldn't be the source of bind mounts.
+        _ => propagation::SLAVE,
+    }
 }
 
 /// Whether mounts are to propagate from the container to the host.
@@ -146,9 +152,13 @@ fn unescape(text: &str) -> String {
         .fold(text.to_owned(), |text, (escape, plain)| text.replace(escape, plain))
 }
 
-/// Gives the container's root the propagation type that config.json asks for.
+/// Gives the container's root the propagation type that config.json asks for. Private it is from the start, with all
+/// but what an option of a mount has made otherwise.
 pub(crate) fn propagate_root(plan: &RootPlan) -> Result<()> {
     let Some((kind, recursive)) = plan.propagation else { return Ok(()) };
+    if kind == propagation::PRIVATE {
+        return Ok(());
+    }
     tree::set_propagation(open_directory(Path::new("/"))?.as_fd(), recursive, kind).context(|| "rootfsPropagation")
 }
 

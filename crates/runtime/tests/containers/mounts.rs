@@ -19,6 +19,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("mounts::mqueue_and_shm", mqueue),
     ("mounts::propagation_types", propagation),
     ("mounts::propagation_where_the_host_shares_its_mounts", shared_host),
+    ("mounts::no_peers_of_the_hosts_mounts", no_peers_of_the_host),
     ("mounts::the_cgroup_is_the_containers_own", cgroup),
     ("mounts::devices_of_the_configuration", devices),
     ("mounts::ids_are_mapped", idmapped),
@@ -213,12 +214,44 @@ fn cgroup() {
     let (_, output) = bundle.output();
     assert!(output.starts_with("1\n"), "{output}");
     assert!(output.contains("\n0::/\n") && output.contains("Read-only file system"), "{output}");
-    // Without a cgroup namespace it is a bind mount of the same directory.
-    let mut shared = Bundle::new("cgroupshared", "cat /sys/fs/cgroup/cgroup.procs; grep 0:: /proc/self/cgroup");
+    // Without a cgroup namespace it is the hierarchy in which /proc/self/cgroup has its path.
+    let script = "cat /sys/fs/cgroup$(grep 0:: /proc/self/cgroup | cut -d: -f3)/cgroup.procs; \
+                  grep ' /sys/fs/cgroup ' /proc/self/mountinfo";
+    let mut shared = Bundle::new("cgroupshared", script);
     shared.config["linux"]["namespaces"].as_array_mut().unwrap().retain(|ns| ns["type"] != "cgroup");
     shared.mount("/sys/fs/cgroup", "cgroup", "cgroup", &["ro"]);
     let output = shared.good();
-    assert!(output.starts_with("1\n") && output.ends_with("/cgroupshared\n"), "{output}");
+    assert!(output.starts_with("1\n") && output.contains(" / /sys/fs/cgroup ro,"), "{output}");
+    assert!(!output.contains("shared:"), "{output}");
+}
+
+/// What the container mounts below a bind is not mounted on the host, nor the other way round, whoever cloned it.
+fn no_peers_of_the_host() {
+    use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_bind, mount_change, unmount};
+    let maps = json!([{ "containerID": 0, "hostID": 100_000, "size": 1000 }]);
+    for (index, user_namespace) in [false, true].into_iter().enumerate() {
+        let script = "grep -E ' /(plain|ids) ' /proc/self/mountinfo | sort -k5 | cut -d' ' -f7-8";
+        let mut bundle = Bundle::new(&format!("peers{index}"), script);
+        let source = bundle.dir.join("source");
+        fs::create_dir(&source).unwrap();
+        mkdir(&bundle, "plain", 0o755);
+        mkdir(&bundle, "ids", 0o755);
+        mount_bind(&source, &source).unwrap();
+        mount_change(&source, MountPropagationFlags::SHARED).unwrap();
+        bundle.mount("/plain", "bind", "source", &["rbind"]).mount("/ids", "bind", "source", &["rbind", "idmap"]);
+        let last = bundle.config["mounts"].as_array().unwrap().len() - 1;
+        bundle.config["mounts"][last]["uidMappings"] = maps.clone();
+        bundle.config["mounts"][last]["gidMappings"] = maps.clone();
+        if user_namespace {
+            bundle.set("/linux/uidMappings", maps.clone()).set("/linux/gidMappings", maps.clone());
+            bundle.config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({ "type": "user" }));
+        }
+        let (_, output) = bundle.output();
+        unmount(&source, UnmountFlags::DETACH).unwrap();
+        let lines: Vec<&str> = output.lines().collect();
+        assert_eq!(lines.len(), 2, "{output}");
+        assert!(lines.iter().all(|line| line.starts_with("master:") && line.ends_with(" -")), "{output}");
+    }
 }
 
 fn devices() {
