@@ -42,7 +42,7 @@ trait Clients {
 pub(crate) fn run(show: &Show) -> Result<bool> {
     packages::ensure(show.packages)?;
     println!("building rtc (release)");
-    suite::build()?;
+    suite::build_rtc()?;
     command::choose(shell::built("release", "rtc"));
     shell::heading(show.title);
 
