@@ -24,7 +24,7 @@ pub struct Wanted<'a> {
     /// Its limits.
     pub resources: Option<&'a LinuxResources>,
     /// config.json's annotations.
-    pub annotations: &'a HashMap<String, String>,
+    pub annotations: Option<&'a HashMap<String, String>>,
     /// The caller is an ordinary user.
     pub rootless: bool,
 }
@@ -109,7 +109,7 @@ impl Placement {
                 placement.scope =
                     Some(Scope::parse(&given.unwrap_or(Path::new("")).to_string_lossy(), wanted.id, true)?);
             }
-            placement.annotate(wanted.annotations)?;
+            wanted.annotations.map_or(Ok(()), |annotations| placement.annotate(annotations))?;
         }
         Ok(placement)
     }
@@ -338,7 +338,7 @@ fn unit_properties(
         properties.extend(systemd::device_rules(&devices::rule::rules(rules)?));
     }
     // Behind ours: the last word is config.json's.
-    properties.extend(systemd::from_annotations(wanted.annotations)?);
+    properties.extend(wanted.annotations.map_or(Ok(Vec::new()), systemd::from_annotations)?);
     Ok(properties)
 }
 

@@ -138,7 +138,9 @@ impl Making {
     /// Makes the state directory and the cgroup.
     fn begin(host: &Host, options: &CreateOptions, bundle: &Bundle) -> Result<Self> {
         let rootless = host.rootless;
-        let placement = place::placement(host.cgroup_manager, &options.id, &bundle.spec, rootless)?;
+        let wanted = place::wanted(&options.id, &bundle.spec, rootless);
+        let path = bundle.spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_deref());
+        let placement = Placement::of_container(host.cgroup_manager, path, &wanted)?;
         // As early as can be: it ends sooner than what is prepared here and what systemd does before it needs that.
         let asks_systemd = placement.as_ref().is_some_and(|placement| placement.scope.is_some());
         let grace = asks_systemd.then(Grace::begin).transpose()?;
@@ -170,7 +172,7 @@ impl Making {
         if goes_around {
             making.store.write(&making.record)?;
         } else {
-            making.cgroup = place::make_before(&mut making.record, &making.store, &bundle.spec, rootless)?;
+            making.cgroup = place::make_before(&mut making.record, &making.store, &wanted)?;
             making.grace = None;
         }
         Ok(making)
@@ -287,10 +289,14 @@ impl Making {
 
     /// Has systemd make the cgroup around init.
     fn go_around(&mut self, state: &InitState) -> Result<()> {
-        let init = (self.pid, &mut self.init);
-        let made = place::make_around(&mut self.record, &self.store, &state.plan.spec, self.rootless, init);
+        let Some(mut placement) = self.record.cgroup.clone() else { return Ok(()) };
+        let wanted = place::wanted(&self.record.id, &state.plan.spec, self.rootless);
+        let made = place::make_around(&mut placement, &wanted, (self.pid, &mut self.init));
         self.grace = None;
-        self.cgroup = made?;
+        self.cgroup = Some(made?);
+        self.record.cgroup = Some(placement);
+        self.record.cgroup_made = true;
+        self.store.write(&self.record)?;
         self.delegate(&state.plan)
     }
 

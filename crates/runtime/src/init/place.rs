@@ -15,23 +15,10 @@ use crate::namespaces::Namespaces;
 use crate::process;
 use crate::store::{Record, Store};
 
-fn wanted<'a>(record: &'a Record, spec: &'a Spec, rootless: bool) -> Wanted<'a> {
+/// What config.json wants of it.
+pub(super) fn wanted<'a>(id: &'a str, spec: &'a Spec, rootless: bool) -> Wanted<'a> {
     let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
-    Wanted { id: &record.id, resources, annotations: &record.annotations, rootless }
-}
-
-/// Where the cgroup is to be.
-pub(super) fn placement(
-    manager: crate::cgroup::CgroupManager,
-    id: &str,
-    spec: &Spec,
-    rootless: bool,
-) -> Result<Option<Placement>> {
-    let linux = spec.linux().as_ref();
-    let path = linux.and_then(|linux| linux.cgroups_path().as_deref());
-    let resources = linux.and_then(|linux| linux.resources().as_ref());
-    let annotations = spec.annotations().clone().unwrap_or_default();
-    Placement::of_container(manager, path, &Wanted { id, resources, annotations: &annotations, rootless })
+    Wanted { id, resources, annotations: spec.annotations().as_ref(), rootless }
 }
 
 /// Whether systemd is to make the cgroup around the first process.
@@ -46,21 +33,21 @@ pub(super) fn goes_around(placement: &Placement, spec: &Spec, namespaces: &Names
 }
 
 /// Makes the cgroup before the first process.
-pub(super) fn make_before(record: &mut Record, store: &Store, spec: &Spec, rootless: bool) -> Result<Option<Made>> {
+pub(super) fn make_before(record: &mut Record, store: &Store, wanted: &Wanted<'_>) -> Result<Option<Made>> {
     let Some(mut placement) = record.cgroup.clone() else {
         store.write(record)?;
         return Ok(None);
     };
-    let mut noted = record.clone();
     // Named before it is made, or a call that is killed in between would leave it for ever. As ours, which `delete`
     // may kill whole, before that only if nobody has it: that saves a record in nearly all cases.
-    let made = placement.make(&wanted(record, spec, rootless), &mut |is_free| {
-        noted.cgroup_made = is_free;
-        store.write(&noted)
+    let made = placement.make(wanted, &mut |is_free| {
+        record.cgroup_made = is_free;
+        store.write(record)
     })?;
-    record.cgroup_made = made.is_some();
-    record.cgroup = record.cgroup_made.then_some(placement);
-    if *record != noted {
+    let placement = made.is_some().then_some(placement);
+    if record.cgroup_made != made.is_some() || record.cgroup != placement {
+        record.cgroup_made = made.is_some();
+        record.cgroup = placement;
         store.write(record)?;
     }
     if made.is_none() && !record.own_pid_namespace {
@@ -74,27 +61,17 @@ pub(super) fn make_before(record: &mut Record, store: &Store, spec: &Spec, rootl
 
 /// Has systemd make the cgroup around the first process, which waits for it. When that fails, nothing is left of both.
 pub(super) fn make_around(
-    record: &mut Record,
-    store: &Store,
-    spec: &Spec,
-    rootless: bool,
+    placement: &mut Placement,
+    wanted: &Wanted<'_>,
     (pid, init): (i32, &mut Option<OwnedFd>),
-) -> Result<Option<Made>> {
-    let Some(mut placement) = record.cgroup.clone() else { return Ok(None) };
-    match placement.make_around(pid, &wanted(record, spec, rootless)) {
-        Ok(made) => {
-            record.cgroup = Some(placement);
-            record.cgroup_made = true;
-            store.write(record)?;
-            Ok(Some(made))
-        }
-        Err(error) => {
-            // The last process first: systemd removes a scope with it.
-            init.take().map_or(Ok(()), |init| process::kill_and_reap(&init))?;
-            placement.remove_leftover().unwrap_or_else(|e| log::debug!("{e}"));
-            Err(error)
-        }
+) -> Result<Made> {
+    let made = placement.make_around(pid, wanted);
+    if made.is_err() {
+        // The last process first: systemd removes a scope with it.
+        init.take().map_or(Ok(()), |init| process::kill_and_reap(&init))?;
+        placement.remove_leftover().unwrap_or_else(|e| log::debug!("{e}"));
     }
+    made
 }
 
 /// Limits and device rules: while the child mounts, on another CPU, and before anything of the container's runs.

@@ -5,6 +5,7 @@
 //! What doesn't exist yet is made one component at a time, each opened with `O_NOFOLLOW`, symlinks read as text and `..`
 //! taken from our own list of opened directories: so neither can lead out, whoever renames what meanwhile.
 
+use std::cell::OnceCell;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
@@ -24,6 +25,8 @@ const MAX_SYMLINKS: usize = 40;
 #[derive(Debug)]
 pub(crate) struct RootDir {
     fd: OwnedFd,
+    /// Its mount and inode, once they were asked for.
+    identity: OnceCell<(u64, u64)>,
 }
 
 /// A place in the root that exists: its descriptor (`O_PATH`), and whether we have just made it.
@@ -36,7 +39,7 @@ pub(crate) struct Place {
 impl RootDir {
     /// A root from a descriptor of its directory.
     pub(crate) fn new(fd: OwnedFd) -> Self {
-        Self { fd }
+        Self { fd, identity: OnceCell::new() }
     }
 
     /// The descriptor of the root itself.
@@ -73,8 +76,14 @@ impl RootDir {
 
     /// Whether `fd` refers to the root itself, on the root's own mount.
     pub(crate) fn is(&self, fd: impl AsFd) -> rtc_sys::Result<bool> {
-        let [root, other] = [mount_and_inode(&self.fd), mount_and_inode(fd)];
-        Ok(root? == other?)
+        let own = match self.identity.get() {
+            Some(own) => *own,
+            None => {
+                let own = mount_and_inode(&self.fd)?;
+                *self.identity.get_or_init(|| own)
+            }
+        };
+        Ok(own == mount_and_inode(fd)?)
     }
 
     /// The directory at `path`, made with its parents (mode 0755) where it is missing.
