@@ -3,6 +3,7 @@
 //! This is the only crate of the workspace that contains unsafe code.
 //! It knows nothing of containers or images: each module wraps one family of kernel interfaces,
 //! turns an errno into an [`Error`] that prints as the call it was, and does nothing else.
+//! ([`chain`] is here because the two crates above, which share it, share nothing else.)
 
 #![deny(unsafe_op_in_unsafe_fn)]
 #![deny(clippy::undocumented_unsafe_blocks)]

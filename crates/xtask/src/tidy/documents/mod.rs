@@ -1,8 +1,9 @@
-//! What documents name is there: tests, files, commands and options.
+//! What documents name is there: tests, files, commands and options; and the code map names every module.
 //!
 //! Left out: whether what is said of them is true.
 
 mod commands;
+mod map;
 mod paths;
 mod tests;
 
@@ -22,6 +23,11 @@ pub(super) fn check(tree: &Tree, findings: &mut Vec<Finding>) {
         }
         for (number, code) in code(&text) {
             add(number, "command", commands.unknown(code));
+        }
+        if path == map::DOCUMENT {
+            for (number, text) in map::check(tree, &text) {
+                add(number, "map", vec![text]);
+            }
         }
         for (number, cell) in shown_by(&text) {
             add(number, "test", tests.missing_of(cell));
