@@ -3,6 +3,8 @@
 //! A budget that is exceeded is a question, not a verdict: is what was added worth it? Then raise the budget here, and
 //! measure (docs/performance.md). It stands beside the attacks because the tracer does.
 
+use std::process::Command;
+
 use serde_json::json;
 
 use crate::harness::Bundle;
@@ -45,4 +47,14 @@ fn no_command_makes_more_than_its_budget() {
         }
     }
     assert!(over.is_empty(), "{over:#?}");
+}
+
+/// In a virtual machine each `cpuid` is a way to the hypervisor and back (crates/sys/src/start.rs).
+#[test]
+fn the_start_asks_the_cpu_nothing() {
+    let bundle = Bundle::new(&["true"]);
+    let libc = Command::new("getconf").arg("GNU_LIBC_VERSION").output().unwrap().stdout;
+    let known = ["glibc 2.36", "glibc 2.41"].contains(&String::from_utf8(libc).unwrap().trim());
+    let count = trace::cpuids_of_the_start(&bundle.command("state", &[]), &bundle.file("output"));
+    assert_eq!(count == 0, known, "{count} cpuid before main");
 }

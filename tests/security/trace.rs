@@ -57,6 +57,35 @@ pub(crate) fn run(command: &Command, output: &Path, at: usize, victim: Victim) -
     tracer.finish()
 }
 
+/// Runs a command step by step up to the first call that it makes itself, `ppoll`, and counts the `cpuid` on the way.
+pub(crate) fn cpuids_of_the_start(command: &Command, output: &Path) -> usize {
+    const CPUID: [u8; 2] = [0x0f, 0xa2];
+    const SYSCALL: [u8; 2] = [0x0f, 0x05];
+    let mut tracer = Tracer::start(command, output);
+    while !tracer.begun {
+        let status = waitpid(tracer.root, None).unwrap();
+        if let (Some((pid, signal)), false) = (tracer.note(status), tracer.begun) {
+            tracer.resume(pid, signal);
+        }
+    }
+    let mut count = 0;
+    loop {
+        ptrace::step(tracer.root, None).unwrap();
+        assert_eq!(waitpid(tracer.root, None), Ok(WaitStatus::Stopped(tracer.root, Signal::SIGTRAP)));
+        let registers = ptrace::getregs(tracer.root).unwrap();
+        let code = ptrace::read(tracer.root, registers.rip as ptrace::AddressType).unwrap().to_le_bytes();
+        match [code[0], code[1]] {
+            CPUID => count += 1,
+            SYSCALL if registers.rax == nix::libc::SYS_ppoll as u64 => break,
+            _ => {}
+        }
+    }
+    kill(tracer.root, Signal::SIGKILL).unwrap();
+    tracer.killed = true;
+    tracer.finish();
+    count
+}
+
 struct Tracer {
     root: Pid,
     alive: BTreeSet<Pid>,
