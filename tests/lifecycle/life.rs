@@ -234,6 +234,18 @@ fn delete_by_force() {
     bundle.call("delete", &["-f"]).ok();
 }
 
+/// Several at once: whoever comes too late finds it done.
+#[test]
+fn delete_by_force_at_once() {
+    differs(&[(Kind::Crun, "those who come too late fail"), (Kind::Runc, "this one may, too")], || {
+        let bundle = Bundle::new(&SLEEP).running();
+        let all: Vec<_> = (0..4).map(|_| bundle.spawn("delete", &["--force"])).collect();
+        let statuses: Vec<i32> = all.into_iter().map(|one| finish(one).status).collect();
+        assert_eq!(statuses, [0; 4]);
+        bundle.assert_gone();
+    });
+}
+
 #[test]
 fn delete_of_a_created_container() {
     let bundle = Bundle::new(&SLEEP);
@@ -303,6 +315,14 @@ fn lists() {
     assert_eq!(row[0], bundle.id);
     assert_eq!(row[1], state["pid"].to_string());
     assert_eq!(row[2], "running");
+    // One that is damaged hides no other.
+    differs(&[(Kind::Crun, "fails")], || {
+        fs::create_dir(bundle.root().join("damaged")).unwrap();
+        fs::write(bundle.root().join("damaged/state.json"), "{").unwrap();
+        let listed = Outcome::of(bundle.runtime().args(["list", "-q"]));
+        assert_eq!((listed.status, listed.stdout), (0, format!("{}\n", bundle.id)));
+        assert!(listed.stderr.contains("damaged"), "{}", listed.stderr);
+    });
 }
 
 #[test]

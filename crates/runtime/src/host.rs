@@ -37,7 +37,8 @@ impl Host {
         Container::load(&self.root, id)
     }
 
-    /// All containers, sorted by id. A container that goes while it is being looked at is left out.
+    /// All containers, sorted by id. A container that goes while it is being looked at is left out, and so is, with a
+    /// warning, one whose state is damaged: the others are none the worse for it.
     ///
     /// # Errors
     /// The root directory can't be read; a missing one is an error too when `root` was given by the user
@@ -59,7 +60,7 @@ impl Host {
             match self.load(&id) {
                 Ok(container) => containers.push(container),
                 Err(e) if *e.kind() == Kind::NotFound => {}
-                Err(e) => return Err(e),
+                Err(e) => log::warn!("{id}: {e}"),
             }
         }
         Ok(containers)

@@ -61,7 +61,14 @@ fn devices() -> Vec<Case> {
         ("/linux/gidMappings", maps),
         ("/linux/devices", r#"[{"path":"/dev/zero","type":"c","major":1,"minor":3}]"#),
     ];
-    vec![refused("another device of the host", &user, "the host has another file there than 1:3")]
+    vec![
+        refused("another device of the host", &user, "the host has another file there than 1:3"),
+        refused(
+            "device with a number that is too large",
+            &[("/linux/devices", r#"[{"path":"/dev/x","type":"c","major":4096,"minor":0}]"#)],
+            "no device has the numbers 4096:0",
+        ),
+    ]
 }
 
 fn options() -> Vec<Case> {

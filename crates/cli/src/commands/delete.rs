@@ -27,17 +27,17 @@ impl Delete {
         if self.regex {
             for container in session.matching(&self.id)? {
                 let id = container.id().to_owned();
-                container.delete(self.force).with_context(|| id)?;
+                match container.delete(self.force) {
+                    // It is gone, by somebody else.
+                    Err(error) if self.force && *error.kind() == Kind::NotFound => {}
+                    other => other.with_context(|| id)?,
+                }
             }
             return Ok(0);
         }
-        match session.container(&self.id) {
+        match session.container(&self.id).and_then(|container| container.delete(self.force)) {
             Err(error) if self.force && *error.kind() == Kind::NotFound => Ok(0),
-            Err(error) => Err(error.into()),
-            Ok(container) => {
-                container.delete(self.force)?;
-                Ok(0)
-            }
+            other => Ok(other.map(|()| 0)?),
         }
     }
 }

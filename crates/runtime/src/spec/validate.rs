@@ -247,8 +247,9 @@ fn devices(facts: &Facts<'_>) -> std::result::Result<(), String> {
         if device.uid() == Some(NO_ID) || device.gid() == Some(NO_ID) {
             return Err(format!("linux.devices: {path}: {NO_ID} is no id: the kernel has it for none"));
         }
-        let fits = |number: i64| u32::try_from(number).is_ok();
-        if device.typ() != LinuxDeviceType::P && !(fits(device.major()) && fits(device.minor())) {
+        // mknod(2) cuts off what is more than the kernel's 12 and 20 bits (include/linux/kdev_t.h).
+        let fits = (0..1 << 12).contains(&device.major()) && (0..1 << 20).contains(&device.minor());
+        if device.typ() != LinuxDeviceType::P && !fits {
             return Err(format!(
                 "linux.devices: {path}: no device has the numbers {}:{}",
                 device.major(),
