@@ -126,3 +126,15 @@ fn a_checkpoint_that_waits_may_be_ended() {
         }
     });
 }
+
+#[test]
+fn a_container_that_ends_meanwhile_is_no_more() {
+    with_rtc(|| {
+        let (bundle, exec) = with_an_exec("");
+        let checkpoint = waiting(&bundle, &[]);
+        bundle.runtime().args(["kill", &bundle.id, "KILL"]).status().unwrap();
+        assert_eq!(finish(exec).status, 137);
+        finish(checkpoint).fails(1, "container not running");
+        assert_eq!(bundle.status(), "stopped");
+    });
+}

@@ -5,7 +5,7 @@
 //! a paused container's tree is held, and they alone run.
 
 use super::{Dump, collect};
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::files::Blocker;
 use crate::proc::Proc;
 use rtc_sys::{CallExt, Errno, pidfd};
@@ -53,6 +53,10 @@ impl Dump<'_> {
             self.started = Instant::now();
         }
         collect::stop_tree(self.options.init, &mut self.stopped).context(|| "stop the container")?;
+        if self.stopped[0].threads.is_empty() {
+            // It has ended, perhaps while those of exec were waited for.
+            return Err(Error::new(Kind::System, "container not running"));
+        }
         self.stopped_at = Instant::now();
         self.report.freezing = self.stopped_at - self.started;
         if is_first && self.was_paused {
