@@ -167,7 +167,10 @@ fn launch(image: &Image, guest: Guest, share: &Path, console: &File, line: UnixS
     command.args("-chardev file,id=console,path=/dev/stdout,append=on -serial chardev:console".split(' '));
     command.arg("-kernel").arg(image.kernel(guest)).arg("-initrd").arg(image.initrd(guest));
     // no_timer_check: under load the check of the emulated timer can fail and panic.
-    let options = format!("console=ttyS0 panic=-1 quiet mitigations=off no_timer_check{}", guest.boot_options());
+    // norandmaps: where programs and libraries lie at other addresses in each process, the emulator translates all of
+    // their code anew at each start, which took a third of all time (lib.sh).
+    let options =
+        format!("console=ttyS0 panic=-1 quiet mitigations=off no_timer_check norandmaps{}", guest.boot_options());
     command.arg("-append").arg(options);
     command.args(["-drive", &disk("root", &image.disk(), "snapshot=on,cache=unsafe")]);
     command.args(["-device", "virtio-blk-pci,drive=root"]);
