@@ -8,6 +8,7 @@ use super::{Blocker, DumpEnv, External, FileId, FileOptions, RestoreEnv};
 use crate::Result;
 use crate::image::blob::{Reader, Writer};
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -31,6 +32,24 @@ impl TempDir {
 impl Drop for TempDir {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The contents of an image, data-N.img, and nothing else of it.
+pub(crate) struct Contents(TempDir);
+
+impl Contents {
+    pub(crate) fn new() -> Self {
+        Self(TempDir::new())
+    }
+    pub(crate) fn path(&self) -> PathBuf {
+        self.0.path().join("data.img")
+    }
+    pub(crate) fn writer(&self) -> Writer {
+        Writer::new(File::create_new(self.path()).unwrap()).unwrap()
+    }
+    pub(crate) fn reader(&self) -> Reader {
+        Reader::new(File::open(self.path()).unwrap()).unwrap()
     }
 }
 

@@ -1,6 +1,7 @@
 //! Named pipes.
 
-use crate::holder::{FIRST, Holder, ImageDir, Restored, alone, copy, dump, try_dump};
+use crate::holder::{FIRST, Holder, Restored, alone, copy, dump, try_dump};
+use crate::image_dir::ImageDir;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;

@@ -1,5 +1,6 @@
 //! A child that holds descriptors, its dump, and its restore into descriptors of ours.
 
+use crate::image_dir::ImageDir;
 use rtc_checkpoint::files::dump::FileDumper;
 use rtc_checkpoint::files::inside::own_thread;
 use rtc_checkpoint::files::kind::Files;
@@ -9,9 +10,7 @@ use rtc_checkpoint::image::blob::{Reader, Writer};
 use rtc_checkpoint::proc::Proc;
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The first number that a holder's descriptors have; those of the test are below.
@@ -83,31 +82,6 @@ impl Drop for Holder {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-    }
-}
-
-/// A directory for one image, removed with it.
-pub(crate) struct ImageDir(PathBuf);
-
-impl ImageDir {
-    pub(crate) fn new() -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("kobj-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let path = std::env::temp_dir().join(name);
-        std::fs::create_dir(&path).unwrap();
-        Self(path)
-    }
-    pub(crate) fn path(&self) -> &std::path::Path {
-        &self.0
-    }
-    pub(crate) fn fd(&self) -> OwnedFd {
-        std::fs::File::open(&self.0).unwrap().into()
-    }
-}
-
-impl Drop for ImageDir {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 

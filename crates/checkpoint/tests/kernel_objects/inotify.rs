@@ -1,6 +1,7 @@
 //! File watches, on plain file systems and on overlay.
 
-use crate::holder::{FIRST, Holder, ImageDir, alone, copy, fdinfo, try_dump};
+use crate::holder::{FIRST, Holder, alone, copy, fdinfo, try_dump};
+use crate::image_dir::ImageDir;
 use rtc_checkpoint::files::inside::inside;
 use rtc_checkpoint::procfs::fdinfo as parse;
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};

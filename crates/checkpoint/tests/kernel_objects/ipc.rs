@@ -1,6 +1,7 @@
 //! System V IPC, POSIX message queues and their limits, in IPC namespaces of two children.
 
-use crate::holder::{FIRST, Holder, ImageDir, alone, dump};
+use crate::holder::{FIRST, Holder, alone, dump};
+use crate::image_dir::ImageDir;
 use nix::sched::{CloneFlags, setns};
 use rtc_checkpoint::files::inside::own_thread;
 use rtc_checkpoint::image::blob::{Reader, Writer};

@@ -6,6 +6,7 @@
 mod counters;
 mod fifos;
 mod holder;
+mod image_dir;
 mod inotify;
 mod ipc;
 mod pipes;

@@ -4,6 +4,8 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
+#[path = "../kernel_objects/image_dir.rs"]
+mod image_dir;
 mod tcp_inside;
 mod tcp_outside;
 mod unix_names;

@@ -1,5 +1,6 @@
 //! Network and mount namespaces with a process that holds sockets, their dump, and their restore.
 
+use crate::image_dir::ImageDir;
 use rtc_checkpoint::files::dump::FileDumper;
 use rtc_checkpoint::files::inside::{inside, own_thread};
 use rtc_checkpoint::files::kind::Files;
@@ -11,9 +12,7 @@ use rtc_checkpoint::program::Program;
 use rustix::mount::{MountFlags, MountPropagationFlags};
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The first number that a world's descriptors have.
 const FIRST: i32 = 500;
@@ -152,28 +151,6 @@ fn loopback_up() {
     let mut message = Message::default();
     message.begin(RTM_NEWLINK, libc::NLM_F_ACK as u16, route.sequence()).fixed(&fixed);
     route.apply(message.bytes(), 1).unwrap();
-}
-
-/// A directory for one image, removed with it.
-struct ImageDir(PathBuf);
-
-impl ImageDir {
-    fn new() -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("sockets-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let path = std::env::temp_dir().join(name);
-        std::fs::create_dir(&path).unwrap();
-        Self(path)
-    }
-    fn fd(&self) -> OwnedFd {
-        std::fs::File::open(&self.0).unwrap().into()
-    }
-}
-
-impl Drop for ImageDir {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 /// What a dump found.

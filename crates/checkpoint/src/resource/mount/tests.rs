@@ -1,8 +1,7 @@
 //! Mounts of a shell in its own mount namespace, put back in another's.
 
 use super::*;
-use crate::files::testing::{Shell, TempDir};
-use std::fs::File;
+use crate::files::testing::{Contents, Shell};
 
 /// What the runtime makes: a root of its own with tmpfs on /tmp and a bind on /host.
 const RUNTIME: &str = "mount --make-rprivate /; mount -t tmpfs r /mnt; cd /mnt
@@ -17,18 +16,7 @@ fn given() -> Vec<Given> {
     external.into_iter().chain(own).collect()
 }
 
-struct Image(TempDir);
-
-impl Image {
-    fn writer(&self) -> Writer {
-        Writer::new(File::create_new(self.0.path().join("data.img")).unwrap()).unwrap()
-    }
-    fn reader(&self) -> Reader {
-        Reader::new(File::open(self.0.path().join("data.img")).unwrap()).unwrap()
-    }
-}
-
-fn dumped(shell: &Shell, image: &Image) -> std::result::Result<Mounts, Vec<Blocker>> {
+fn dumped(shell: &Shell, image: &Contents) -> std::result::Result<Mounts, Vec<Blocker>> {
     let mut blockers = Vec::new();
     let plan = look(shell.pid(), &given(), &mut blockers).unwrap();
     if !blockers.is_empty() {
@@ -60,7 +48,7 @@ fn contents_and_mounts_made_inside_come_back() {
         echo 12345 > /made/sub/g; mount --bind /made/sub /bound; mount -o remount,ro,bind /bound
         mkdir /tmp/proc; mount --bind /proc /tmp/proc; mount -o remount,bind,ro /host";
     let (old, new) = (Shell::in_namespaces(&format!("{RUNTIME}\n{inside}")), Shell::in_namespaces(RUNTIME));
-    let image = Image(TempDir::new());
+    let image = Contents::new();
     let mounts = dumped(&old, &image).unwrap();
     restore(&mounts, new.pid(), &given(), &image.reader()).unwrap();
     assert_eq!(state(&new), state(&old));
@@ -76,7 +64,7 @@ fn contents_and_mounts_made_inside_come_back() {
 fn a_mount_that_cant_be_made_again_is_named() {
     let inside = "mount -t tmpfs none /made; mount -t tmpfs none /made; mkdir /tmp/q; mount -t sysfs s /tmp/q";
     let shell = Shell::in_namespaces(&format!("{RUNTIME}\n{inside}"));
-    let blockers = dumped(&shell, &Image(TempDir::new())).unwrap_err();
+    let blockers = dumped(&shell, &Contents::new()).unwrap_err();
     let whats: Vec<_> = blockers.iter().map(|blocker| blocker.what.as_str()).collect();
     assert_eq!(whats, ["mount on /made (tmpfs)", "mount on /tmp/q (sysfs)"]);
 }
@@ -85,12 +73,12 @@ fn a_mount_that_cant_be_made_again_is_named() {
 fn what_the_container_mounted_on_a_bind_mount_is_its_own() {
     let inside = "mount -t tmpfs -o size=1m none /host/apt; echo own > /host/apt/f";
     let (old, new) = (Shell::in_namespaces(&format!("{RUNTIME}\n{inside}")), Shell::in_namespaces(RUNTIME));
-    let image = Image(TempDir::new());
+    let image = Contents::new();
     let mounts = dumped(&old, &image).unwrap();
     restore(&mounts, new.pid(), &given(), &image.reader()).unwrap();
     assert_eq!(state(&new), state(&old));
     assert_eq!(std::fs::read_to_string(format!("/proc/{}/root/host/apt/f", new.pid())).unwrap(), "own\n");
     let other = Shell::in_namespaces(&format!("{RUNTIME}\nmount -t sysfs s /host/apt"));
-    let blockers = dumped(&other, &Image(TempDir::new())).unwrap_err();
+    let blockers = dumped(&other, &Contents::new()).unwrap_err();
     assert_eq!(blockers.first().unwrap().what, "mount on /host/apt (sysfs)");
 }

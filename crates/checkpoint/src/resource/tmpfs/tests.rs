@@ -2,8 +2,7 @@
 
 use super::put_back::checks;
 use super::*;
-use crate::files::testing::TempDir;
-use crate::image::blob::{Reader, Writer};
+use crate::files::testing::{Contents, TempDir};
 use std::fs::File;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::FileExt as _;
@@ -26,17 +25,6 @@ fn run(root: &Path, script: &str) {
     assert!(status.success());
 }
 
-struct Image(TempDir);
-
-impl Image {
-    fn writer(&self) -> Writer {
-        Writer::new(File::create_new(self.0.path().join("data.img")).unwrap()).unwrap()
-    }
-    fn reader(&self) -> Reader {
-        Reader::new(File::open(self.0.path().join("data.img")).unwrap()).unwrap()
-    }
-}
-
 const TREE: &str = "mkdir -p a/deep/er empty; echo text > a/file; ln a/file a/deep/link; ln -s ../nowhere a/symlink
     mkfifo -m 640 a/fifo; mknod a/null c 1 3; mknod -m 600 block b 7 200; chown 12:34 a/file a/fifo
     chmod 4755 a/file; chmod 1777 empty; truncate -s 100M sparse; printf x | dd of=sparse bs=1 seek=50M conv=notrunc 2>/dev/null
@@ -45,7 +33,7 @@ const TREE: &str = "mkdir -p a/deep/er empty; echo text > a/file; ln a/file a/de
 
 #[test]
 fn a_tree_of_all_types_comes_back_elsewhere() {
-    let (from, to, image) = (TempDir::new(), TempDir::new(), Image(TempDir::new()));
+    let (from, to, image) = (TempDir::new(), TempDir::new(), Contents::new());
     run(from.path(), TREE);
     let _socket = std::os::unix::net::UnixListener::bind(from.path().join("a/socket")).unwrap();
     run(from.path(), "touch -d @2000 a");
@@ -55,7 +43,7 @@ fn a_tree_of_all_types_comes_back_elsewhere() {
     }
     let tree = save(directory(from.path()).as_fd(), &mut image.writer()).unwrap();
     let tree: Tmpfs = serde_json::from_str(&serde_json::to_string(&tree).unwrap()).unwrap();
-    assert!(std::fs::metadata(image.0.path().join("data.img")).unwrap().len() < 100_000, "holes are not stored");
+    assert!(std::fs::metadata(image.path()).unwrap().len() < 100_000, "holes are not stored");
     // What the runtime made before: right, wrong, and superfluous things.
     run(
         to.path(),
@@ -74,7 +62,7 @@ fn a_tree_of_all_types_comes_back_elsewhere() {
 
 #[test]
 fn what_is_right_is_not_touched() {
-    let (from, image) = (TempDir::new(), Image(TempDir::new()));
+    let (from, image) = (TempDir::new(), Contents::new());
     run(from.path(), "mkdir d; mknod d/null c 1 3");
     let tree = save(directory(from.path()).as_fd(), &mut image.writer()).unwrap();
     let node = File::open(from.path().join("d/null")).unwrap();
@@ -85,7 +73,7 @@ fn what_is_right_is_not_touched() {
 
 #[test]
 fn no_path_of_an_image_leads_out() {
-    let (root, outside, image) = (TempDir::new(), TempDir::new(), Image(TempDir::new()));
+    let (root, outside, image) = (TempDir::new(), TempDir::new(), Contents::new());
     let attributes = Attributes { mode: 0o755, uid: 0, gid: 0, atime: (0, 0), mtime: (0, 0), xattrs: Vec::new() };
     let contents = image.writer().bytes(b"escaped").unwrap();
     let entry = |path: &str, node: Node| Entry { path: path.into(), node, attributes: attributes.clone() };
@@ -115,7 +103,7 @@ fn no_path_of_an_image_leads_out() {
 
 #[test]
 fn a_file_that_grew_since_is_cut() {
-    let (root, image) = (TempDir::new(), Image(TempDir::new()));
+    let (root, image) = (TempDir::new(), Contents::new());
     std::fs::write(root.path().join("f"), "short").unwrap();
     let tree = save(directory(root.path()).as_fd(), &mut image.writer()).unwrap();
     File::options().write(true).open(root.path().join("f")).unwrap().write_all_at(b"longer than before", 0).unwrap();
