@@ -3,21 +3,20 @@
 
 . /rtc/suites/ctr.sh
 how="--runc-binary /usr/local/bin/rtc"
+states=/run/containerd/runc/default
+
+# nothing_left NAME: no state, no cgroup.
+nothing_left() {
+    same "" "$(rtc --root $states list -q)"
+    [ ! -e /sys/fs/cgroup/default/"$1" ]
+}
 
 case_run_gives_output_and_exit_status() {
-    local status=0
-    run --rm plain sh -c 'echo out; echo err >&2; exit 7' > /tmp/out 2> /tmp/err || status=$?
-    same 7 "$status"
-    same out "$(cat /tmp/out)"
-    contains "$(cat /tmp/err)" err
+    output_and_exit_status
 }
 
 case_run_says_what_it_could_not_start() {
-    local status=0
-    run --rm broken no-such-program 2> /tmp/err || status=$?
-    same 1 "$status"
-    contains "$(cat /tmp/err)" "executable file"
-    same "" "$(ctr container ls -q)"
+    a_program_that_is_not_there
 }
 
 case_run_sets_up_what_was_asked() {
@@ -67,33 +66,11 @@ case_exec_joins_the_container() {
 }
 
 case_pause_kill_and_delete() {
-    start_counter stops
-    ctr task pause stops
-    same PAUSED "$(status stops)"
-    contains "$(cat /sys/fs/cgroup/default/stops/cgroup.events)" "frozen 1"
-    ctr task resume stops
-    same RUNNING "$(status stops)"
-    fails ctr task delete stops
-    remove stops
-    [ ! -e /sys/fs/cgroup/default/stops ]
-    same "" "$(rtc --root /run/containerd/runc/default list -q)"
+    pause_kill_and_delete
 }
 
 case_checkpoint_and_restore() {
-    start_counter saved
-    local before
-    before=$(inside saved cat /count)
-    ctr container checkpoint --task --rw --image saved localhost/saved:latest
-    # ctr leaves it running; the restored one takes its place.
-    same RUNNING "$(status saved)"
-    counts_on saved "$before"
-    remove saved
-    ctr container restore --live --rw saved localhost/saved:latest
-    same RUNNING "$(status saved)"
-    counts_on saved "$before"
-    contains "$(inside saved ps -o pid,args)" "1 sh -c token"
-    remove saved
-    ctr image rm localhost/saved:latest
+    checkpoint_and_restore io.containerd.runc.v2
 }
 
 case_checkpoint_and_exit() {
@@ -104,7 +81,7 @@ case_checkpoint_and_exit() {
     [ -n "$(ls /tmp/images)" ]
     ctr task delete leaves || [ $? = 137 ]
     ctr container delete leaves
-    same "" "$(rtc --root /run/containerd/runc/default list -q)"
+    nothing_left leaves
     rm -r /tmp/images
 }
 

@@ -78,3 +78,55 @@ cleanup() {
         ctr container delete "$name"
     done
 }
+
+# The cases of both suites. Each says what `nothing_left NAME` is.
+
+output_and_exit_status() {
+    local status=0
+    run --rm plain sh -c 'echo out; echo err >&2; exit 7' > /tmp/out 2> /tmp/err || status=$?
+    same 7 "$status"
+    same out "$(cat /tmp/out)"
+    same err "$(tail -n 1 /tmp/err)"
+    nothing_left plain
+}
+
+a_program_that_is_not_there() {
+    local status=0
+    run --rm broken no-such-program 2> /tmp/err || status=$?
+    same 1 "$status"
+    contains "$(cat /tmp/err)" "executable file"
+    same "" "$(ctr container ls -q)"
+    nothing_left broken
+}
+
+pause_kill_and_delete() {
+    start_counter stops
+    ctr task pause stops
+    same PAUSED "$(status stops)"
+    contains "$(cat /sys/fs/cgroup/default/stops/cgroup.events)" "frozen 1"
+    ctr task resume stops
+    same RUNNING "$(status stops)"
+    fails ctr task delete stops
+    remove stops
+    nothing_left stops
+}
+
+# checkpoint_and_restore SHIM: its name as containerd has it.
+checkpoint_and_restore() {
+    start_counter saved
+    local before
+    before=$(inside saved cat /count)
+    ctr container checkpoint --task --rw --image saved localhost/saved:latest
+    # ctr leaves it running; the restored one takes its place.
+    same RUNNING "$(status saved)"
+    counts_on saved "$before"
+    remove saved
+    ctr container restore --live --rw saved localhost/saved:latest
+    same RUNNING "$(status saved)"
+    counts_on saved "$before"
+    contains "$(inside saved ps -o pid,args)" "1 sh -c token"
+    same "$1" "$(ctr container info saved | jq -r .Runtime.Name)"
+    remove saved
+    ctr image rm localhost/saved:latest
+    nothing_left saved
+}

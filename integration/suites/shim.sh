@@ -24,12 +24,7 @@ no_shim() {
 }
 
 case_run_gives_output_and_exit_status() {
-    local status=0
-    run --rm plain sh -c 'echo out; echo err >&2; exit 7' > /tmp/out 2> /tmp/err || status=$?
-    same 7 "$status"
-    same out "$(cat /tmp/out)"
-    same err "$(tail -n 1 /tmp/err)"
-    nothing_left plain
+    output_and_exit_status
 }
 
 case_big_output_arrives_whole() {
@@ -44,12 +39,7 @@ case_input_is_read_to_its_end() {
 }
 
 case_run_says_what_it_could_not_start() {
-    local status=0
-    run --rm broken no-such-program 2> /tmp/err || status=$?
-    same 1 "$status"
-    contains "$(cat /tmp/err)" "executable file"
-    same "" "$(ctr container ls -q)"
-    nothing_left broken
+    a_program_that_is_not_there
 }
 
 case_limits_hold_and_metrics_tell() {
@@ -100,34 +90,11 @@ case_an_end_by_a_real_time_signal_is_told() {
 }
 
 case_pause_kill_and_delete() {
-    start_counter stops
-    ctr task pause stops
-    same PAUSED "$(status stops)"
-    contains "$(cat /sys/fs/cgroup/default/stops/cgroup.events)" "frozen 1"
-    ctr task resume stops
-    same RUNNING "$(status stops)"
-    fails ctr task delete stops
-    remove stops
-    nothing_left stops
+    pause_kill_and_delete
 }
 
 case_checkpoint_and_restore() {
-    start_counter saved
-    local before
-    before=$(inside saved cat /count)
-    ctr container checkpoint --task --rw --image saved localhost/saved:latest
-    # ctr leaves it running; the restored one takes its place.
-    same RUNNING "$(status saved)"
-    counts_on saved "$before"
-    remove saved
-    ctr container restore --live --rw saved localhost/saved:latest
-    same RUNNING "$(status saved)"
-    counts_on saved "$before"
-    contains "$(inside saved ps -o pid,args)" "1 sh -c token"
-    same io.containerd.rtc.v2 "$(ctr container info saved | jq -r .Runtime.Name)"
-    remove saved
-    ctr image rm localhost/saved:latest
-    nothing_left saved
+    checkpoint_and_restore io.containerd.rtc.v2
 }
 
 case_events_are_told() {
