@@ -200,7 +200,7 @@ fn notification() -> String {
 fn apparmor() -> String {
     match fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.trim() == "Y") {
         true => "on".into(),
-        false => "off: profiles have no effect".into(),
+        false => "off: a process that is to have a profile is refused".into(),
     }
 }
 
@@ -208,7 +208,7 @@ fn selinux() -> String {
     match fs::read_to_string("/sys/fs/selinux/enforce").map(|text| text.trim() == "1") {
         Ok(true) => "on, enforcing".into(),
         Ok(false) => "on, permissive".into(),
-        Err(_) => "off: labels have no effect".into(),
+        Err(_) => "off: a process that is to have a label is refused, and labels of mounts have no effect".into(),
     }
 }
 
