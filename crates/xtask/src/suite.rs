@@ -129,17 +129,24 @@ pub(crate) fn run(chosen: impl Fn(&Step) -> bool) -> Result<bool> {
     Ok(red.is_empty())
 }
 
-/// What every build needs besides cargo, and what the lints need where cargo is Debian's.
-fn toolchain() -> Result<()> {
-    let mut needs = vec![
+/// What every build needs besides cargo.
+fn compiler() -> Result<()> {
+    packages::ensure(&[
         Need { package: "gcc", provides: "cc" },
         Need { package: "libc6-dev", provides: "/usr/lib/x86_64-linux-gnu/libc.a" },
-    ];
-    if !is_rustup() {
-        needs.push(Need { package: "rustfmt", provides: "rustfmt" });
-        needs.push(Need { package: "rust-clippy", provides: "cargo-clippy" });
+    ])
+}
+
+/// What the checks of the source need besides, where cargo is Debian's.
+fn lints() -> Result<()> {
+    compiler()?;
+    if is_rustup() {
+        return Ok(());
     }
-    packages::ensure(&needs)
+    packages::ensure(&[
+        Need { package: "rustfmt", provides: "rustfmt" },
+        Need { package: "rust-clippy", provides: "cargo-clippy" },
+    ])
 }
 
 /// Whether cargo comes from rustup, which brings formatter and lints itself.
@@ -148,12 +155,12 @@ fn is_rustup() -> bool {
 }
 
 fn fmt(_: &mut Tally) -> Result<bool> {
-    toolchain()?;
+    lints()?;
     shell::run(shell::cargo().args(["fmt", "--all", "--check"])).map(|()| true)
 }
 
 fn clippy(_: &mut Tally) -> Result<bool> {
-    toolchain()?;
+    lints()?;
     let mut command = shell::cargo();
     command.args(["clippy", "--quiet", "--workspace", "--all-targets"]);
     // Each version has its own lints. Those of the one that we develop with are errors; an older one, as Debian's, warns
@@ -171,7 +178,7 @@ fn doc(_: &mut Tally) -> Result<bool> {
 }
 
 fn unit(tally: &mut Tally) -> Result<bool> {
-    toolchain()?;
+    compiler()?;
     packages::ensure(SCRIPTED)?;
     let mut command = shell::cargo();
     command.args(["test", "--quiet", "--no-fail-fast", "--workspace"]);
@@ -183,13 +190,13 @@ fn unit(tally: &mut Tally) -> Result<bool> {
 
 /// Builds rtc and its shim as they are shipped.
 pub(crate) fn build() -> Result<()> {
-    toolchain()?;
+    compiler()?;
     shell::run(&mut release_build())
 }
 
 /// Builds rtc alone, which takes a third of the crates.
 pub(crate) fn build_rtc() -> Result<()> {
-    toolchain()?;
+    compiler()?;
     shell::run(shell::cargo().args(["build", "--release", "--package", "rtc"]))
 }
 
@@ -201,7 +208,7 @@ fn release_build() -> Command {
 
 /// Begins the release build. What it prints is for its step to show, which asks cargo for the same once more.
 fn begin_build() -> Result<Child> {
-    toolchain()?;
+    compiler()?;
     let mut command = release_build();
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().with_context(|| format!("start {}", shell::show(&command)))
