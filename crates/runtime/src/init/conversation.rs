@@ -16,7 +16,7 @@ use crate::console;
 use crate::error::{Context, Error, Kind, Result};
 use crate::proc::Proc;
 use crate::seccomp::Notify;
-use crate::state::OciState;
+use crate::state::{OciState, Status};
 
 /// Where the terminal and the pidfd go.
 #[derive(Debug)]
@@ -165,9 +165,14 @@ impl<'a> Talk<'a> {
         notify.ok_or_else(|| Error::new(Kind::System, "a listener without anybody to tell"))
     }
 
-    /// Hands the filter's listener to the agent.
+    /// Hands the filter's listener to the agent. Unlike for hooks, a container is `creating` then, as in the
+    /// specification's example of the document (config-linux, "The Container Process State").
     fn pass_listener(&self, listener: &OwnedFd, state: &OciState) -> Result<()> {
-        let text = serde_json::to_value(state).map_err(|e| Error::new(Kind::System, e.to_string()))?;
+        let mut state = state.clone();
+        if state.status == Status::Created {
+            state.status = Status::Creating;
+        }
+        let text = serde_json::to_value(&state).map_err(|e| Error::new(Kind::System, e.to_string()))?;
         let state = serde_json::from_value(text).map_err(|e| Error::new(Kind::System, e.to_string()))?;
         crate::seccomp::notify::send(self.notify()?, listener.as_fd(), self.pid, state)?;
         self.channel.go()

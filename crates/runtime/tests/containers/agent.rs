@@ -129,7 +129,7 @@ fn answers() {
         }
         assert_eq!(first["pid"], json!(container.init_pid().unwrap()));
         assert_ne!(first["pid"], second["pid"]);
-        assert_eq!((&first["state"]["status"], &second["state"]["status"]), (&json!("created"), &json!("running")));
+        assert_eq!((&first["state"]["status"], &second["state"]["status"]), (&json!("creating"), &json!("running")));
         assert_eq!(second["state"]["pid"], first["pid"]);
         container.delete(true).unwrap();
     }
