@@ -3,6 +3,9 @@
 //!
 //! Each kill for want of memory is in the log before its victim can end (mm/oom_kill.c). The line with the cgroup is left
 //! out where there are more than ten kills within five seconds, that with the pid never.
+//!
+//! Left out: the kill of another process than the first in such a burst, where systemd was the quicker one. The counts of
+//! the slice above have it, but don't tell whose it was, and a wrong tale of a container that ended well is worse.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
