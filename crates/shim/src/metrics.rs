@@ -117,7 +117,7 @@ const IO: [Field<IOEntry>; 4] = [
 
 fn pids(read: Read<'_>) -> Option<PidsStat> {
     let current = read("pids.current").map(|text| number(&text))?;
-    let limit = read("pids.max").filter(|text| text.trim() != "max").map(|text| number(&text)).unwrap_or_default();
+    let limit = read("pids.max").map(|text| number(&text)).unwrap_or_default();
     Some(PidsStat { current, limit, ..PidsStat::default() })
 }
 
@@ -266,7 +266,7 @@ mod tests {
         };
         let names = ["hugetlb.2MB.current", "hugetlb.2MB.rsvd.current", "hugetlb.2MB.max"].map(str::to_owned);
         let all = metrics(&read, &names);
-        assert_eq!((all.pids.current, all.pids.limit), (3, 0));
+        assert_eq!((all.pids.current, all.pids.limit), (3, u64::MAX));
         assert_eq!((all.cpu.usage_usec, all.cpu.nr_bursts), (100, 2));
         assert_eq!((all.cpu.psi.some.avg10, all.cpu.psi.some.total), (1.5, 9));
         assert!(all.cpu.psi.full.is_some() && all.memory.psi.is_none());
