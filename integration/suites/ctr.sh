@@ -54,6 +54,20 @@ count_of() {
     inside "$1" cat /count
 }
 
+# listen: writes events to /tmp/events, for the caller from now on; `listener` is who does.
+listen() {
+    ctr events > /tmp/events &
+    listener=$!
+    # It doesn't say when it hears.
+    until_true heard
+}
+
+# heard: whether it hears what is told it.
+heard() {
+    ctr namespaces label default "told=$RANDOM$RANDOM"
+    grep -q /namespaces/update /tmp/events
+}
+
 # status NAME: as containerd sees it.
 status() {
     ctr task ls | awk -v name="$1" '$1 == name { print $3 }'

@@ -11,8 +11,12 @@ start_docker() {
     # The daemon of Debian's package refuses to start without a program of this name; BuildKit calls it by the name.
     [ -e /usr/local/bin/runc ] || ln -s rtc /usr/local/bin/runc
     mkdir -p /etc/docker
-    jq "$1" /rtc/contrib/docker/daemon.json > /etc/docker/daemon.json
-    restart_docker
+    jq "$1" /rtc/contrib/docker/daemon.json > /etc/docker/new.json
+    # Another suite may have started it with the same ones.
+    if ! cmp -s /etc/docker/new.json /etc/docker/daemon.json || ! systemctl is-active docker; then
+        mv /etc/docker/new.json /etc/docker/daemon.json
+        restart_docker
+    fi
     docker image inspect -f '{{.Id}}' $image || import_image
 }
 

@@ -23,9 +23,9 @@ case_a_systemd_path_makes_a_scope() {
 
 # systemd removes the scope's cgroup, with its counts, as soon as its last process is gone.
 case_memory_that_runs_out_is_always_told() {
-    ctr events > /tmp/events &
     # Seen with 20 as well.
-    local times=6 listener=$! number program status
+    local times=6 listener number program status
+    listen
     for number in $(seq $times); do
         # The first process, or one that it waits for.
         program='tail -n 1 /dev/zero; exit $?'
@@ -54,8 +54,7 @@ told() {
 case_memory_that_runs_out_while_the_shim_sleeps_is_told() {
     local program pid shim listener
     for program in 'exec tail -n 1 /dev/zero' 'tail -n 1 /dev/zero; exit $?'; do
-        ctr events > /tmp/events &
-        listener=$!
+        listen
         run -d --cgroup=system.slice:ctr:late --memory-limit=8388608 late sh -c "until [ -e /go ]; do sleep 0.1; done; $program"
         until_true grep -q /tasks/start /tmp/events
         pid=$(ctr task ls | awk '$1 == "late" { print $2 }')

@@ -98,8 +98,8 @@ case_checkpoint_and_restore() {
 }
 
 case_events_are_told() {
-    ctr events > /tmp/events &
-    local listener=$!
+    local listener
+    listen
     run --rm told true
     until_true grep -q /tasks/delete /tmp/events
     kill $listener
@@ -109,8 +109,8 @@ case_events_are_told() {
 }
 
 case_memory_that_runs_out_is_told() {
-    ctr events > /tmp/events &
-    local listener=$!
+    local listener
+    listen
     local status=0
     # A shell's variable grows by doubling.
     run --rm --memory-limit=16777216 hungry sh -c 'x=0123456789; while :; do x=$x$x; done' || status=$?
