@@ -71,11 +71,14 @@ network() {
 }
 
 # cri SERVICE/METHOD REQUEST-TYPE RESPONSE-TYPE [REQUEST]: the response as text, or its error and status 1.
-# In a subshell, without the trace: there are many calls.
+# In a subshell, without the trace: there are many calls, one after the other.
 cri() (
     { set +x; } 2> /dev/null
-    local work length
-    work=$(mktemp -d)
+    local work=$top/call length
+    [ -d "$work" ] || mkdir "$work"
+    # Nothing of the call before, if this one fails.
+    : > "$work/headers"
+    : > "$work/response"
     protoc --proto_path=/rtc/suites --encode="runtime.v1.$2" cri.proto <<< "${4:-}" > "$work/message"
     length=$(printf '%08x' "$(stat -c %s "$work/message")")
     # gRPC puts five bytes in front of a message: not compressed, and its length.
@@ -83,13 +86,11 @@ cri() (
     curl --silent --show-error --http2-prior-knowledge --unix-socket $socket --request POST \
         --header 'content-type: application/grpc' --header 'te: trailers' --data-binary "@$work/request" \
         --dump-header "$work/headers" --output "$work/response" "http://cri/runtime.v1.$1"
-    if ! tr -d '\r' < "$work/headers" | grep -qi '^grpc-status: 0$'; then
+    if ! grep -qi $'^grpc-status: 0\r*$' "$work/headers"; then
         grep -i '^grpc-' "$work/headers" >&2
-        rm -r "$work"
         return 1
     fi
-    tail -c +6 "$work/response" | protoc --proto_path=/rtc/suites --decode="runtime.v1.$3" cri.proto
-    rm -r "$work"
+    [ "$3" = Empty ] || tail -c +6 "$work/response" | protoc --proto_path=/rtc/suites --decode="runtime.v1.$3" cri.proto
 )
 
 known() {
