@@ -213,6 +213,28 @@ pub fn set_memory_policy(mode: i32, nodes: &[u64]) -> Result<()> {
     }
 }
 
+/// Wipes the environment that this process was executed with, for one whose memory (`/proc/PID/environ`) others are about
+/// to see. `std::env` finds nothing afterwards.
+///
+/// For a process of one thread: another could be reading what goes.
+pub fn forget_environment() {
+    unsafe extern "C" {
+        static mut environ: *mut *mut libc::c_char;
+    }
+    // SAFETY: environ is the C library's list of strings, ended by a null; one thread alone reads or writes it. The
+    // strings are on the stack where the kernel has put them, or on the heap, and writable either way.
+    unsafe {
+        let mut entry = environ;
+        while !entry.is_null() && !(*entry).is_null() {
+            std::ptr::write_bytes(*entry, 0, libc::strlen(*entry));
+            entry = entry.add(1);
+        }
+        if !environ.is_null() {
+            *environ = std::ptr::null_mut();
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -31,6 +31,8 @@ pub(crate) struct Child {
     pub(crate) fifo: Option<OwnedFd>,
     /// The process is the first of its pid namespace: `LISTEN_PID` is 1.
     pub(crate) first: bool,
+    /// Its user namespace is an ordinary user's, who may join it while it waits.
+    pub(super) is_a_users: bool,
     pub(super) environment: Vec<String>,
     pub(super) program: String,
     in_cwd: bool,
@@ -111,6 +113,7 @@ impl Child {
             root: None,
             fifo: None,
             first: false,
+            is_a_users: false,
             environment: Vec::new(),
             program: String::new(),
             in_cwd: false,

@@ -23,6 +23,7 @@ const FAILED: i32 = 255;
 
 /// The whole life of a container's first process.
 pub(crate) fn lead(state: &mut InitState) -> ! {
+    state.child.is_a_users = state.plan.namespaces.in_user;
     let result = stand(state).and_then(|()| become_program(&mut state.child));
     if result.is_err() && state.arrival == Arrival::Meanwhile {
         // Around a process that has ended systemd makes no scope, and that would be the error then.
@@ -53,6 +54,13 @@ pub(crate) fn become_program(child: &mut Child) -> Result<Infallible> {
     child.channel()?.ready()?;
     // All is recorded: from here on the container outlives the caller.
     rustix::process::set_parent_process_death_signal(None).call("prctl", "SET_PDEATHSIG, 0")?;
+    if child.is_a_users {
+        // Or the user, who has no privilege over rtc's memory, couldn't join the namespaces of a process that waits.
+        // Whoever looks from inside finds the FIFO and the container's own files, and not the user's environment.
+        process::forget_environment();
+        rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::Dumpable)
+            .call("prctl", "SET_DUMPABLE, 1")?;
+    }
     child.load_filter()?;
     wait_for_start(child)?;
     if let Err(error) = start_hooks(child) {
