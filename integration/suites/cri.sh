@@ -117,6 +117,8 @@ case_containerd_may_be_restarted() {
     done
     local pids
     pids="$(container_pid rtc "$2") $(container_pid runc "$5")"
+    until_true heeds "$(container_pid rtc "$3")"
+    until_true heeds "$(container_pid runc "$6")"
     stop_containerd
     rtc --root $top/rtc/$space kill "$3" TERM
     rtc --root $top/runc/$space kill "$6" TERM

@@ -47,7 +47,8 @@ END
     # Both have said their names, which means that the store was there before them.
     until_true seen 2
     compose exec -T --index 1 web sh -euxc '
-        [ "$(wget -qO- http://web/index.html)" = hello ]
+        # Either of the two, which have still to serve.
+        until [ "$(wget -qO- http://web/index.html)" = hello ]; do sleep 0.1; done
         [ "$(nslookup web | grep -c "^Address: [0-9]")" = 2 ]
         refused() { if "$@"; then exit 99; fi; }
         refused touch /new

@@ -92,6 +92,7 @@ case_containers_talk_on_a_network_and_to_the_host() {
     docker run --rm --network inner $image sh -euxc '
         until redis-cli -h store ping; do sleep 0.1; done
         redis-cli -h store set answer 42
+        until wget -qO /dev/null http://web/index.html; do sleep 0.1; done
         [ "$(wget -qO- http://web/index.html)" = hello ]'
     same 42 "$(docker exec store redis-cli get answer)"
     same hello "$(curl -s localhost:8080/index.html)"
@@ -245,6 +246,7 @@ case_checkpoints_of_a_container_with_everything() {
         --health-cmd 'test -e /scratch/well' --health-interval 1h --health-start-period 1h --health-start-interval 1s \
         --memory 64m $image sh -c 'httpd -p 80 -h /srv; stty -echo; while read -r line; do echo "got $line" | tee -a /volume/log; done'
     docker exec laden sh -c 'touch /scratch/well; echo hello > /srv/index.html'
+    until_true curl -sf localhost:8080/index.html
     same hello "$(curl -s localhost:8080/index.html)"
     until_true is laden healthy .State.Health.Status
     # As a check of health does that is slow: the checkpoint waits for its end.

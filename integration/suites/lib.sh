@@ -35,6 +35,11 @@ fails() {
     fi
 }
 
+# heeds PID: whether it has said what it does at SIGTERM, which a container's first process doesn't end by otherwise.
+heeds() {
+    grep -q '^SigCgt:.*[4-7c-f]...$' "/proc/$1/status"
+}
+
 # until_true COMMAND...: waits for a state that nothing announces. The case's time-out bounds it.
 until_true() {
     # Without the trace of each try.

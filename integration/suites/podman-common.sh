@@ -4,6 +4,8 @@
 engine=podman
 image=localhost/rtc-test
 apart=
+# What a server in the same network namespace says as soon as it does.
+fetch='until wget -qO- http://127.0.0.1/index.html 2> /dev/null; do sleep 0.1; done'
 
 # install_podman SETTINGS...: rtc, files of settings that name it, and an image to run.
 install_podman() {

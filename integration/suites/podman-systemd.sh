@@ -46,7 +46,7 @@ TimeoutStopSec=120
 END
     systemctl daemon-reload
     systemctl start web.service
-    same hello "$(podman exec web wget -qO- http://127.0.0.1/index.html)"
+    same hello "$(podman exec web sh -c "$fetch")"
     same 20 "$(podman exec web cat /sys/fs/cgroup/pids.max)"
     contains "$(cat "/proc/$(field web .State.Pid)/cgroup")" /system.slice/web.service
     local first

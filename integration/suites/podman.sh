@@ -377,6 +377,7 @@ END
 case_containers_talk_on_a_network_and_to_the_host() {
     podman network create inner
     podman run -d --name web --network inner -p 8080:80 $image sh -c 'echo hello > index.html; exec httpd -f -p 80'
+    until_true curl -sf localhost:8080/index.html
     same hello "$(podman run --rm --network inner $image wget -qO- http://web/index.html)"
     same hello "$(curl -s localhost:8080/index.html)"
     podman container checkpoint web
@@ -392,7 +393,7 @@ case_pods_share_what_pods_share() {
     podman pod create --name pod --infra-image localhost/rtc-pause --network none --share net,ipc,uts,pid --memory 96m
     podman run -d --pod pod --name front $image sh -c 'echo in pod > index.html; exec httpd -f -p 80'
     podman run -d --pod pod --name back $image sleep 1000
-    same "in pod" "$(podman exec back wget -qO- http://127.0.0.1/index.html)"
+    same "in pod" "$(podman exec back sh -c "$fetch")"
     contains "$(podman exec back ps -o args)" "httpd -f"
     same 100663296 "$(cat "$(dirname "$(cgroup back)")/memory.max")"
     podman pod pause pod
