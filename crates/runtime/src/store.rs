@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Hook;
@@ -147,7 +147,7 @@ impl Store {
             Err(e) => return Err(e).call("mkdir", store.path.display()).map_err(Into::into),
         }
         let lock = store.try_lock()?.ok_or_else(exists)?;
-        if store.has(STATE) {
+        if store.has(STATE) || !store.is_leftover()? {
             return Err(exists());
         }
         Ok((store, lock))
@@ -337,9 +337,34 @@ impl Store {
     /// Removes what a call that was killed in its first moments has left: a directory without a record, locked by nobody.
     pub(crate) fn remove_leftover(&self) -> Result<()> {
         match self.try_lock()? {
-            Some(_lock) if !self.has(STATE) => self.remove(),
+            Some(_lock) if !self.has(STATE) && self.is_leftover()? => self.remove(),
             _ => Ok(()),
         }
+    }
+
+    /// Whether a directory without a record has nothing but what rtc makes. Another runtime may have the same root
+    /// directory, or `--root` may name one that is no runtime's at all: nothing there is rtc's to remove.
+    fn is_leftover(&self) -> Result<bool> {
+        let own = fs::symlink_metadata(&self.path).call("stat", self.path.display())?;
+        if !own.is_dir() || own.mode() & 0o777 != 0o700 || own.uid() != rustix::process::geteuid().as_raw() {
+            return Ok(false);
+        }
+        for entry in fs::read_dir(&self.path).call("opendir", self.path.display())? {
+            let entry = entry.call("readdir", self.path.display())?;
+            let kind = entry.file_type().call("stat", entry.path().display())?;
+            let ours = match entry.file_name().to_str() {
+                Some(CONFIG | NEW_STATE) => kind.is_file(),
+                Some(FIFO) => kind.is_fifo(),
+                Some(NOTIFY) => kind.is_dir(),
+                // A bundle has one, too.
+                Some(ANCHOR) => kind.is_dir() && inherited::is_anchor(&entry.path())?,
+                _ => false,
+            };
+            if !ours {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }
 
@@ -410,6 +435,25 @@ mod tests {
         drop(lock);
         store.remove_leftover().unwrap();
         assert!(!temp.0.exists());
+    }
+
+    #[test]
+    fn what_others_have_made_stays() {
+        // Of another runtime, a bundle, somebody's folder.
+        for (index, (files, folder)) in
+            [(&["config.json", "status"][..], None), (&["config.json"], Some("rootfs/bin")), (&[], Some("src"))]
+                .into_iter()
+                .enumerate()
+        {
+            let temp = temp(&format!("others{index}"));
+            fs::DirBuilder::new().mode(0o700).create(&temp.0).unwrap();
+            files.iter().for_each(|name| fs::write(temp.0.join(name), "{}").unwrap());
+            folder.iter().for_each(|name| fs::create_dir_all(temp.0.join(name)).unwrap());
+            let store = Store::at(temp.0.clone());
+            store.remove_leftover().unwrap();
+            assert!(files.iter().chain(folder.iter()).all(|name| store.has(name)), "{index}");
+            assert_eq!(*Store::create(temp.0.clone()).unwrap_err().kind(), Kind::Exists);
+        }
     }
 
     #[test]

@@ -45,6 +45,12 @@ pub(crate) fn open_root(anchor: &Path) -> Result<OwnedFd> {
         .with_hint("call it in the mount namespace that the container was made in"))
 }
 
+/// Whether a directory is a place that [`attach_root`] has made: something is mounted there, or nothing is in it.
+pub(crate) fn is_anchor(path: &Path) -> Result<bool> {
+    let mounted = path::is_mount_root(&open_directory(path)?)?;
+    Ok(mounted || std::fs::read_dir(path).call("opendir", path.display())?.next().is_none())
+}
+
 fn open_directory(path: &Path) -> rtc_sys::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, Mode::empty()).call("open", path.display())
