@@ -1,5 +1,5 @@
 # Containerd with rtc behind its runc shim, driven by ctr.
-# seconds: 48
+# seconds: 46
 
 . /rtc/suites/ctr.sh
 how="--runc-binary /usr/local/bin/rtc"

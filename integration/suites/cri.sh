@@ -1,5 +1,5 @@
 # Kubernetes' way: containerd's CRI plugin with rtc, behind its own shim (handler rtc) and behind runc's (handler runc).
-# seconds: 100
+# seconds: 55
 
 suite=cri-test
 programs=/usr/bin

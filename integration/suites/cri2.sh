@@ -2,7 +2,7 @@
 # volumes with the ids of a pod, read-only with all below, or of an image. And systemd as the driver of cgroups, as it is
 # on most nodes.
 # guest: systemd
-# seconds: 125
+# seconds: 78
 
 suite=cri2-test
 programs=/usr/lib/rtc-peers/containerd2

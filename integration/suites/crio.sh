@@ -1,7 +1,7 @@
 # CRI-O's way. Debian has no package of it, so these cases do with conmon and rtc what CRI-O does: the same arguments,
 # pipes, files and order of calls, below systemd, with a pod's namespaces given by path.
 # guest: systemd
-# seconds: 18
+# seconds: 12
 
 . /rtc/suites/bundles.sh
 

@@ -1,6 +1,6 @@
 # docker compose and docker build with rtc as the default runtime.
 # guest: systemd
-# seconds: 78
+# seconds: 38
 
 . /rtc/suites/dockerd.sh
 

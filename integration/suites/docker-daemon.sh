@@ -1,7 +1,7 @@
 # What Docker's daemon does to containers of rtc: cgroupfs as its driver, ends and starts of its own while they run,
 # ids that are not the host's.
 # guest: systemd
-# seconds: 140
+# seconds: 85
 
 . /rtc/suites/dockerd.sh
 

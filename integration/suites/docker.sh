@@ -1,6 +1,6 @@
 # Docker with rtc as its default runtime and systemd as its cgroup driver, in the guest where both are services.
 # guest: systemd
-# seconds: 210
+# seconds: 118
 
 . /rtc/suites/dockerd.sh
 

@@ -1,6 +1,6 @@
 # Limits beside runc and crun of Debian sid by systemd: the files of the scope's cgroup, and what systemd knows of it.
 # guest: systemd
-# seconds: 26
+# seconds: 21
 . /rtc/suites/limits-common.sh
 
 top=/sys/fs/cgroup/machine.slice/machine-limits.slice

@@ -1,6 +1,6 @@
 # Limits beside runc and crun of Debian sid: the files of the cgroup after `create` and each `update`, by the same
 # config.json and the same command. Where a peer does something else, the table says what and why.
-# seconds: 56
+# seconds: 25
 . /rtc/suites/limits-common.sh
 
 top=/sys/fs/cgroup/limits

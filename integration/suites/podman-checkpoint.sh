@@ -1,5 +1,5 @@
 # What podman can do with checkpoints beyond saving a container and bringing it back (podman.sh has that).
-# seconds: 175
+# seconds: 135
 . /rtc/suites/podman-common.sh
 
 case_one_archive_becomes_several_containers() {

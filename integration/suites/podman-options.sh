@@ -1,5 +1,5 @@
 # Podman's options, each asserted from inside the container; several to a container, because a start takes seconds here.
-# seconds: 110
+# seconds: 88
 . /rtc/suites/podman-common.sh
 
 # Standard input of the shells below begins with this.

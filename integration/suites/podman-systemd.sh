@@ -1,6 +1,6 @@
 # Podman where systemd is: its own cgroup driver, units made by quadlet, systemd as a container's init.
 # guest: systemd
-# seconds: 115
+# seconds: 112
 
 . /rtc/suites/podman-common.sh
 

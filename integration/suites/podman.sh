@@ -1,5 +1,5 @@
 # Podman with rtc as its only runtime: the flows of its users, each looked at from inside the container too.
-# seconds: 255
+# seconds: 205
 
 . /rtc/suites/podman-common.sh
 

@@ -1,6 +1,6 @@
 # Containers of an ordinary user: rtc alone, with the user's systemd, and below podman.
 # guest: systemd
-# seconds: 180
+# seconds: 132
 . /rtc/suites/bundles.sh
 
 home=/home/tester

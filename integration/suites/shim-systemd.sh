@@ -1,6 +1,6 @@
 # rtc's own shim under systemd: its cgroups by the path's form alone.
 # guest: systemd
-# seconds: 28
+# seconds: 26
 
 . /rtc/suites/ctr.sh
 how="--runtime io.containerd.rtc.v2"

@@ -1,5 +1,5 @@
 # Containerd with rtc behind its own shim, driven by ctr.
-# seconds: 70
+# seconds: 62
 
 . /rtc/suites/ctr.sh
 how="--runtime io.containerd.rtc.v2"

@@ -1,6 +1,6 @@
 # rtc's systemd driver with the machine's own systemd: the scope, its limits, its end.
 # guest: systemd
-# seconds: 52
+# seconds: 40
 . /rtc/suites/bundles.sh
 
 loop='while :; do sleep 1; done'
