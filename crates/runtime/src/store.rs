@@ -141,13 +141,14 @@ impl Store {
     pub(crate) fn create(path: PathBuf) -> Result<(Self, Lock)> {
         let store = Self { path };
         let exists = || Error::new(Kind::Exists, "container with given ID already exists");
-        match fs::DirBuilder::new().mode(0o700).create(&store.path) {
-            Ok(()) => {}
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+        let is_new = match fs::DirBuilder::new().mode(0o700).create(&store.path) {
+            Ok(()) => true,
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => false,
             Err(e) => return Err(e).call("mkdir", store.path.display()).map_err(Into::into),
-        }
+        };
         let lock = store.try_lock()?.ok_or_else(exists)?;
-        if store.has(STATE) || !store.is_leftover()? {
+        // Another call may have been quicker to lock a new one, too.
+        if store.has(STATE) || !(is_new || store.is_leftover()?) {
             return Err(exists());
         }
         Ok((store, lock))
