@@ -1,15 +1,12 @@
 //! Habits of runc and crun that no specification tells of, and that their callers have got used to.
 
+use super::hooks::hook;
 use crate::case::{Case, calls, prints};
 
 const MOUNT: &str = "/mounts/-";
 
 pub(super) fn all() -> Vec<Case> {
     [hooks(), mounts(), command_lines()].into_iter().flatten().collect()
-}
-
-fn hook(kind: &str, script: &str) -> String {
-    format!(r#"{{"{kind}":[{{"path":"/bin/busybox","args":["sh","-c","{script}"]}}]}}"#)
 }
 
 fn hooks() -> Vec<Case> {

@@ -2,7 +2,8 @@
 
 use crate::case::{Case, prints, refused};
 
-fn hook(kind: &str, script: &str) -> String {
+/// The property `hooks` with one of a kind.
+pub(super) fn hook(kind: &str, script: &str) -> String {
     format!(
         r#"{{"{kind}":[{{"path":"/bin/busybox","args":["sh","-c","{script}"],"env":["A=from the configuration"]}}]}}"#
     )

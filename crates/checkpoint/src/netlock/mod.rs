@@ -47,6 +47,7 @@ const ELEMENTS: usize = 512;
 const REGISTER: u32 = 8;
 /// Packets with this mark (`SO_MARK`) pass: those of whoever stands in for an end that is kept out.
 pub const PASS: u32 = 0x7274_6370;
+
 /// A connection as its own end sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Locked {
